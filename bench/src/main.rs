@@ -1,0 +1,3 @@
+//! Benchmarks: produce, fetch and the candle topology.
+
+fn main() {}

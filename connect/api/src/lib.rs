@@ -1,0 +1,1 @@
+//! What a connector author needs: sources, sinks, config definitions, records.

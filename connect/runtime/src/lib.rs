@@ -1,0 +1,1 @@
+//! Runs connectors: task scheduling, offsets, retries, dead letters, REST.

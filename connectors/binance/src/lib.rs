@@ -1,0 +1,1 @@
+//! Source of Binance spot prices and klines over HTTP.

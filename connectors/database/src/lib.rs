@@ -1,0 +1,1 @@
+//! Upsert sink for Postgres and SQLite through sqlx.

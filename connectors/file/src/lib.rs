@@ -1,0 +1,1 @@
+//! Rolling file sink and line source.

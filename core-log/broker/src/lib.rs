@@ -1,0 +1,1 @@
+//! A node: listeners, request handlers, purgatory, metadata quorum.

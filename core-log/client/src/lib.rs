@@ -1,0 +1,1 @@
+//! Producer, consumer, group membership and admin over TCP or in-process transport.

@@ -1,0 +1,1 @@
+//! The metadata image and the controller's decisions.

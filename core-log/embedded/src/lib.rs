@@ -1,0 +1,1 @@
+//! A broker and a wired client in this process, no sockets.

@@ -1,0 +1,1 @@
+//! Ids, positions, record batches, compression and partitioning.

@@ -1,0 +1,1 @@
+//! Kafka requests and responses: one schema table, a bounded zero-copy codec.

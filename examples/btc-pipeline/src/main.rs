@@ -1,0 +1,3 @@
+//! The BTC price pipeline, end to end.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! SQL over topics through DataFusion, and the Postgres wire.

@@ -1,0 +1,1 @@
+//! The streams DSL, topology, operators, windows, stores and test driver.

@@ -1,0 +1,1 @@
+//! Runs topologies: workers, RocksDB stores, changelogs, restore.

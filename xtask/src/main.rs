@@ -1,0 +1,3 @@
+//! The door for developers: demo, test, verify, fix.
+
+fn main() {}
