@@ -1,3 +1,55 @@
-//! The door for developers: demo, test, verify, fix.
+//! The door for developers: every task of the project behind `cargo xtask`.
+//!
+//! Each task works from any state of a fresh Debian machine: it installs what it needs, says what it
+//! installs, and then runs. It has no heavy dependencies, so that it builds in seconds.
 
-fn main() {}
+mod arrows;
+mod demo;
+mod environment;
+mod process;
+mod suites;
+mod tidy;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+The door for developers.
+
+Usage: cargo xtask <task> [options]
+
+Tasks:
+  demo    Run the BTC price pipeline end to end, everything embedded
+            --duration 60s     how long it runs before it ends by itself
+            --data-dir DIR     where the log, the stores and the results live
+            --offline          use the local stand-in for Binance without trying the real API
+            --postgres URL     write the candles to PostgreSQL instead of SQLite
+  test    Run everything that CI runs: format, lints, arrows, all suites
+            --only FILTER      only the Rust tests and suites whose name contains FILTER
+  verify  The read-only checks alone: format, lints, arrows, tidiness
+  fix     Format the code and apply the lints' suggestions
+  arrows  Check the dependency arrows between crates
+  tidy    Print the largest files and the house rules that the compiler cannot check
+  bench   Build in release mode and print the benchmarks' table; arguments go to the bench program
+  setup   Install what demo and test need, and nothing else
+";
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    match task.as_str() {
+        "demo" => demo::run(&rest),
+        "test" => suites::run_task(&rest),
+        "verify" => suites::verify(),
+        "fix" => suites::fix(),
+        "arrows" => arrows::check(),
+        "tidy" => tidy::check(),
+        "bench" => demo::bench(&rest),
+        "setup" => environment::for_tests().map(drop),
+        "" | "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        unknown => bail!("there is no task `{unknown}`; `cargo xtask help` lists them"),
+    }
+}
