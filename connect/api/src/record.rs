@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use highwater_types::{Header, Offset, PartitionId, Timestamp, TopicName, TopicPartition};
+use highwater_types::record::Header;
+use highwater_types::{Offset, PartitionId, Timestamp, TopicName, TopicPartition};
 use serde::{Deserialize, Serialize};
 
 /// A key or a value, decoded. `Null` is a tombstone where a topic is compacted, and differs from empty.
