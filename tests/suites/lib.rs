@@ -1,0 +1,1 @@
+//! Nothing to link: the suites are the test binary `suites`.
