@@ -32,9 +32,12 @@
 
 mod attributes;
 mod batch;
+mod builder;
 mod compression;
+mod decode;
 mod error;
 mod header;
+mod varint;
 
 use bytes::Bytes;
 
@@ -42,8 +45,10 @@ use crate::ids::{Offset, Timestamp};
 
 pub use attributes::{Compression, TimestampType, UnknownCompression};
 pub use batch::{Batches, RecordBatch, batches, patch_base_offset_and_epoch, set_log_append_time};
+pub use builder::{BatchBuilder, BatchOptions, ProducerStamp};
 pub use compression::{DecodeLimits, RATIO_FREE_BYTES};
-pub use error::BatchError;
+pub use decode::{DecodedBatch, HeaderView, HeaderViews, RecordView, RecordViews, Records};
+pub use error::{BatchError, ProducerRefusal, RecordProblem};
 pub use header::{BatchHeader, HEADER_BYTES, LOG_OVERHEAD_BYTES, MAGIC};
 
 /// A named value that travels with a record (KIP-82). Neither order nor duplicates are lost, and the key need not

@@ -8,8 +8,9 @@
 use bytes::Bytes;
 
 use super::{
-    BatchError, BatchHeader,
+    BatchError, BatchHeader, Compression, DecodeLimits, DecodedBatch, Record,
     attributes::LOG_APPEND_TIME,
+    compression::decompress,
     header::{ATTRIBUTES_AT, CRC_AT, HEADER_BYTES, LEADER_EPOCH_AT, MAX_TIMESTAMP_AT},
 };
 use crate::ids::{LeaderEpoch, Offset, Timestamp};
@@ -73,6 +74,28 @@ impl RecordBatch {
             stored: self.header.crc,
             computed,
         })
+    }
+
+    /// Decompresses the body, if need be. The CRC is not checked; without compression nothing is copied.
+    ///
+    /// # Errors
+    /// [`BatchError::Decompress`], and [`BatchError::DecompressedTooLarge`] past the limits.
+    pub fn decode(&self, limits: DecodeLimits) -> Result<DecodedBatch, BatchError> {
+        let body = match self.header.compression() {
+            Compression::None => self.body(),
+            codec => decompress(codec, &self.bytes[HEADER_BYTES..], limits)?,
+        };
+        Ok(DecodedBatch::new(self.header, body))
+    }
+
+    /// Every record, sharing one buffer. The CRC is not checked.
+    ///
+    /// Counts and deltas must agree with the header, whether or not the log was compacted (semantic 26).
+    ///
+    /// # Errors
+    /// What [`decode`](Self::decode) refuses, and [`BatchError::Record`] or [`BatchError::TrailingBytes`].
+    pub fn records(&self, limits: DecodeLimits) -> Result<Vec<Record>, BatchError> {
+        self.decode(limits)?.into_records().collect_all()
     }
 }
 

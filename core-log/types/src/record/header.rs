@@ -8,7 +8,7 @@
 //!   last one fits an `i64`.
 
 use super::{
-    BatchError, Compression, TimestampType,
+    BatchError, Compression, ProducerRefusal, TimestampType,
     attributes::{CODEC_MASK, CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL},
 };
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
@@ -202,5 +202,35 @@ impl BatchHeader {
     pub fn last_sequence(&self) -> Option<Sequence> {
         self.base_sequence
             .map(|base| base.advance_by(self.last_offset_delta))
+    }
+
+    /// The rules for a batch that comes from a producer, as far as the header tells (semantic 26): some records,
+    /// consecutive offsets, no control batch, and a complete producer stamp or none.
+    ///
+    /// Together with a walk over the records, which makes deltas grow within the last one, this also proves that
+    /// the deltas are 0 to n-1.
+    ///
+    /// # Errors
+    /// [`BatchError::RefusedFromProducer`]; Kafka answers INVALID_RECORD (87).
+    pub fn check_from_producer(&self) -> Result<(), BatchError> {
+        let refusal = if self.record_count == 0 {
+            ProducerRefusal::NoRecords
+        } else if self.last_offset_delta != self.record_count - 1 {
+            ProducerRefusal::CountMismatch {
+                record_count: self.record_count,
+                last_offset_delta: self.last_offset_delta,
+            }
+        } else if self.is_control() {
+            ProducerRefusal::Control
+        } else if self.producer_id.is_some()
+            && (self.producer_epoch.is_none() || self.base_sequence.is_none())
+        {
+            ProducerRefusal::IncompleteProducer
+        } else if self.producer_id.is_none() && self.is_transactional() {
+            ProducerRefusal::TransactionalWithoutProducer
+        } else {
+            return Ok(());
+        };
+        Err(BatchError::RefusedFromProducer { refusal })
     }
 }

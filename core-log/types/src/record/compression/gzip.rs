@@ -1,0 +1,19 @@
+//! Gzip (RFC 1952), through flate2. Several members in a row are one stream.
+
+use std::io::{self, Write};
+
+use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
+
+use super::{Bounded, Failure};
+
+pub(super) fn compress(body: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    // Level 6, the default of Java's encoder as well.
+    let mut encoder = GzEncoder::new(out, flate2::Compression::default());
+    encoder.write_all(body)?;
+    encoder.finish()?;
+    Ok(())
+}
+
+pub(super) fn decompress(compressed: &[u8], out: &mut Bounded) -> Result<(), Failure> {
+    out.read_all(MultiGzDecoder::new(compressed))
+}
