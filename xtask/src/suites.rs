@@ -25,6 +25,18 @@ struct Tally {
 /// Tests with outside needs, by the module path that begins their names in the `highwater-tests` package.
 const GROUPS: &[&str] = &["python", "node", "kcat", "postgres", "kafka"];
 
+/// The one binary of outside tests. The whole workspace is named so that features unify as in the build of
+/// everything, and no heavy package is compiled a second time.
+const SUITES: [&str; 7] = [
+    "test",
+    "--workspace",
+    "--test",
+    "suites",
+    "--locked",
+    "--no-fail-fast",
+    "--",
+];
+
 /// The read-only checks.
 pub(crate) fn verify() -> Result<()> {
     step("format", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
@@ -104,15 +116,8 @@ pub(crate) fn run_task(arguments: &[String]) -> Result<()> {
 }
 
 fn outside_tests(group: &str, filter: Option<&str>) -> Command {
-    let mut tests = cargo(&[
-        "test",
-        "--package",
-        "highwater-tests",
-        "--locked",
-        "--no-fail-fast",
-        "--",
-        "--ignored",
-    ]);
+    let mut tests = cargo(&SUITES);
+    tests.arg("--ignored");
     match filter {
         Some(filter) if filter.starts_with(group) => tests.arg(filter),
         _ => tests.arg(format!("{group}::")),
@@ -152,17 +157,9 @@ fn provide(group: &str, environment: &TestEnvironment) -> Result<Vec<(&'static s
 /// Names every test of a group that cannot run here.
 fn skip(group: &str, reason: &str, tally: &mut Tally) -> Result<()> {
     let listing = run_quietly(
-        cargo(&[
-            "test",
-            "--package",
-            "highwater-tests",
-            "--locked",
-            "--quiet",
-            "--",
-            "--ignored",
-            "--list",
-        ])
-        .arg(format!("{group}::")),
+        cargo(&SUITES)
+            .args(["--ignored", "--list"])
+            .arg(format!("{group}::")),
     )?;
     for name in listing.lines().filter_map(|line| line.strip_suffix(": test")) {
         println!("skipped: {name} ({reason})");
