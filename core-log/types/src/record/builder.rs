@@ -164,6 +164,11 @@ impl BatchBuilder {
         self.count += 1;
     }
 
+    /// Sets who writes the batch. A producer knows the sequence only when it sends, after the records are there.
+    pub const fn set_producer(&mut self, producer: Option<ProducerStamp>) {
+        self.options.producer = producer;
+    }
+
     /// Records so far.
     pub const fn record_count(&self) -> usize {
         self.count
