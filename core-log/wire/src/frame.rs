@@ -1,0 +1,44 @@
+//! A finished message as the pieces that a vectored write takes.
+
+use bytes::{Bytes, BytesMut};
+
+/// Bytes of one request or response. Record sets are segments of their own that share the buffer they came in.
+#[derive(Debug, Clone, Default)]
+pub struct Frame {
+    segments: Vec<Bytes>,
+    len_bytes: usize,
+}
+
+impl Frame {
+    pub(crate) fn from_segments(segments: Vec<Bytes>) -> Frame {
+        let len_bytes = segments.iter().map(Bytes::len).sum();
+        Frame { segments, len_bytes }
+    }
+
+    /// Size of all segments together, in bytes.
+    pub fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// The pieces in order; none is empty.
+    pub fn segments(&self) -> &[Bytes] {
+        &self.segments
+    }
+
+    /// The pieces in order, given away.
+    pub fn into_segments(self) -> Vec<Bytes> {
+        self.segments
+    }
+
+    /// All pieces as one buffer; copies unless there is only one.
+    pub fn into_bytes(mut self) -> Bytes {
+        if self.segments.len() <= 1 {
+            return self.segments.pop().unwrap_or_default();
+        }
+        let mut joined = BytesMut::with_capacity(self.len_bytes);
+        for segment in &self.segments {
+            joined.extend_from_slice(segment);
+        }
+        joined.freeze()
+    }
+}

@@ -1,0 +1,304 @@
+//! Writes one frame; record sets and large byte fields become shared segments instead of copies.
+//!
+//! Writing never fails half way: a value that the wire cannot carry is replaced by the nearest legal one (a long string
+//! is cut at a character, null becomes empty) and remembered, so that [`FrameWriter::try_finish`] refuses the frame.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
+use uuid::Uuid;
+
+use crate::reader::MAX_STRING_BYTES;
+use crate::tags::TagWriter;
+use crate::{EncodeError, Form, Frame, Null};
+
+/// Byte fields from this size on are shared instead of copied.
+const SHARE_FROM_BYTES: usize = 1024;
+
+/// Size of the frame's length field.
+const LENGTH_PREFIX_BYTES: usize = 4;
+
+/// Largest length, count or frame: 31 bits.
+const MAX_LENGTH: usize = i32::MAX as usize;
+
+/// A part of the frame that is complete.
+#[derive(Debug)]
+enum Chunk {
+    Written(BytesMut),
+    Shared(Bytes),
+}
+
+/// A frame under construction.
+#[derive(Debug, Default)]
+pub struct FrameWriter {
+    chunks: Vec<Chunk>,
+    chunks_bytes: usize,
+    tail: BytesMut,
+    has_length_prefix: bool,
+    error: Option<EncodeError>,
+}
+
+impl FrameWriter {
+    /// Writes without the 4-byte length, for bodies on their own.
+    pub fn new() -> FrameWriter {
+        FrameWriter::default()
+    }
+
+    /// Leaves room for the 4-byte length, which finishing fills in.
+    pub fn with_length_prefix() -> FrameWriter {
+        let mut writer = FrameWriter {
+            has_length_prefix: true,
+            ..FrameWriter::default()
+        };
+        writer.tail.reserve(256);
+        writer.tail.put_i32(0);
+        writer
+    }
+
+    /// Bytes written so far, with the room for the length.
+    pub fn len_bytes(&self) -> usize {
+        self.chunks_bytes + self.tail.len()
+    }
+
+    /// The frame. What could not be written faithfully went out as the nearest legal value.
+    pub fn finish(mut self) -> Frame {
+        self.seal_tail();
+        if self.has_length_prefix {
+            let length = i32::try_from(self.chunks_bytes - LENGTH_PREFIX_BYTES).unwrap_or(i32::MAX);
+            if let Some(Chunk::Written(first)) = self.chunks.first_mut() {
+                first[..LENGTH_PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+            }
+        }
+        let segments = self.chunks.into_iter().map(|chunk| match chunk {
+            Chunk::Written(bytes) => bytes.freeze(),
+            Chunk::Shared(bytes) => bytes,
+        });
+        Frame::from_segments(segments.collect())
+    }
+
+    /// The frame, or the first value that could not be written faithfully.
+    pub fn try_finish(mut self) -> Result<Frame, EncodeError> {
+        let length = self.len_bytes();
+        if length > MAX_LENGTH {
+            self.fail(EncodeError::TooLarge { length });
+        }
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => Ok(self.finish()),
+        }
+    }
+
+    fn fail(&mut self, error: EncodeError) {
+        self.error.get_or_insert(error);
+    }
+
+    fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let written = self.tail.split();
+            self.chunks_bytes += written.len();
+            self.chunks.push(Chunk::Written(written));
+        }
+    }
+
+    fn share(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.seal_tail();
+            self.chunks_bytes += bytes.len();
+            self.chunks.push(Chunk::Shared(bytes));
+        }
+    }
+
+    /// Adds what another writer holds.
+    pub(crate) fn append(&mut self, other: FrameWriter) {
+        for chunk in other.chunks {
+            match chunk {
+                Chunk::Written(bytes) => self.tail.extend_from_slice(&bytes),
+                Chunk::Shared(bytes) => self.share(bytes),
+            }
+        }
+        self.tail.extend_from_slice(&other.tail);
+        if let Some(error) = other.error {
+            self.fail(error);
+        }
+    }
+
+    /// bool.
+    pub fn put_bool(&mut self, value: bool) {
+        self.tail.put_i8(i8::from(value));
+    }
+
+    /// int8.
+    pub fn put_i8(&mut self, value: i8) {
+        self.tail.put_i8(value);
+    }
+
+    /// int16.
+    pub fn put_i16(&mut self, value: i16) {
+        self.tail.put_i16(value);
+    }
+
+    /// uint16.
+    pub fn put_u16(&mut self, value: u16) {
+        self.tail.put_u16(value);
+    }
+
+    /// int32.
+    pub fn put_i32(&mut self, value: i32) {
+        self.tail.put_i32(value);
+    }
+
+    /// int64.
+    pub fn put_i64(&mut self, value: i64) {
+        self.tail.put_i64(value);
+    }
+
+    /// float64.
+    pub fn put_f64(&mut self, value: f64) {
+        self.tail.put_f64(value);
+    }
+
+    /// uuid, 16 bytes.
+    pub fn put_uuid(&mut self, value: Uuid) {
+        self.tail.put_slice(value.as_bytes());
+    }
+
+    /// Unsigned varint, 1 to 5 bytes.
+    pub fn put_unsigned_varint(&mut self, mut value: u32) {
+        while value > 0x7f {
+            self.tail.put_u8((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.tail.put_u8(value as u8);
+    }
+
+    /// A length as varint, for the size of a tagged field.
+    pub(crate) fn put_length_varint(&mut self, length: usize) {
+        let length = self.bounded(length);
+        self.put_unsigned_varint(length as u32);
+    }
+
+    fn bounded(&mut self, length: usize) -> usize {
+        if length > MAX_LENGTH {
+            self.fail(EncodeError::TooLarge { length });
+        }
+        length.min(MAX_LENGTH)
+    }
+
+    /// Length of bytes, records or an array; `None` is null.
+    fn put_long_length(&mut self, length: Option<usize>, form: Form) {
+        let length = length.map(|length| self.bounded(length));
+        match (form, length) {
+            (Form::Classic, None) => self.put_i32(-1),
+            (Form::Classic, Some(length)) => self.put_i32(length as i32),
+            (Form::Compact, None) => self.put_unsigned_varint(0),
+            (Form::Compact, Some(length)) => self.put_unsigned_varint(length as u32 + 1),
+        }
+    }
+
+    /// A string that is never null.
+    pub fn put_string(&mut self, value: &ByteString, form: Form) {
+        let text = self.legal_string(value);
+        match form {
+            Form::Classic => self.put_i16(text.len() as i16),
+            Form::Compact => self.put_unsigned_varint(text.len() as u32 + 1),
+        }
+        self.tail.put_slice(text.as_bytes());
+    }
+
+    fn legal_string<'a>(&mut self, value: &'a str) -> &'a str {
+        if value.len() <= MAX_STRING_BYTES {
+            return value;
+        }
+        self.fail(EncodeError::StringTooLong { length: value.len() });
+        &value[..value.floor_char_boundary(MAX_STRING_BYTES)]
+    }
+
+    /// A string or null.
+    pub fn put_nullable_string(&mut self, value: Option<&ByteString>, null: Null, form: Form) {
+        match (self.legal_null(value, null), form) {
+            (Ok(value), _) => self.put_string(value.unwrap_or(&ByteString::new()), form),
+            (Err(WireNull), Form::Classic) => self.put_i16(-1),
+            (Err(WireNull), Form::Compact) => self.put_unsigned_varint(0),
+        }
+    }
+
+    /// The value to write: `Ok(None)` stands for empty in place of a null that the version does not have.
+    fn legal_null<T>(&mut self, value: Option<T>, null: Null) -> Result<Option<T>, WireNull> {
+        match (value, null) {
+            (None, Null::Allowed) => Err(WireNull),
+            (None, Null::Refused) => {
+                self.fail(EncodeError::NullNotAllowed);
+                Ok(None)
+            }
+            (value, _) => Ok(value),
+        }
+    }
+
+    /// Bytes that are never null; large ones are shared.
+    pub fn put_bytes(&mut self, value: &Bytes, form: Form) {
+        self.put_long_length(Some(value.len()), form);
+        if value.len() >= SHARE_FROM_BYTES {
+            self.share(value.clone());
+        } else {
+            self.tail.put_slice(value);
+        }
+    }
+
+    /// Bytes or null; large ones are shared.
+    pub fn put_nullable_bytes(&mut self, value: Option<&Bytes>, null: Null, form: Form) {
+        match self.legal_null(value, null) {
+            Ok(value) => self.put_bytes(value.unwrap_or(&Bytes::new()), form),
+            Err(WireNull) => self.put_long_length(None, form),
+        }
+    }
+
+    /// A record set that is never null; always shared, never copied.
+    pub fn put_records(&mut self, value: &Bytes, form: Form) {
+        self.put_long_length(Some(value.len()), form);
+        self.share(value.clone());
+    }
+
+    /// A record set or null; always shared, never copied.
+    pub fn put_nullable_records(&mut self, value: Option<&Bytes>, null: Null, form: Form) {
+        match self.legal_null(value, null) {
+            Ok(value) => self.put_records(value.unwrap_or(&Bytes::new()), form),
+            Err(WireNull) => self.put_long_length(None, form),
+        }
+    }
+
+    /// An array that is never null.
+    pub fn put_array<T>(&mut self, items: &[T], form: Form, mut element: impl FnMut(&mut FrameWriter, &T)) {
+        self.put_long_length(Some(items.len()), form);
+        for item in items {
+            element(self, item);
+        }
+    }
+
+    /// An array or null.
+    pub fn put_nullable_array<T>(
+        &mut self,
+        items: Option<&[T]>,
+        null: Null,
+        form: Form,
+        element: impl FnMut(&mut FrameWriter, &T),
+    ) {
+        match self.legal_null(items, null) {
+            Ok(items) => self.put_array(items.unwrap_or_default(), form, element),
+            Err(WireNull) => self.put_long_length(None, form),
+        }
+    }
+
+    /// The tagged section of a struct.
+    pub fn put_tags(&mut self, tags: TagWriter) {
+        let (count, fields) = tags.into_parts();
+        self.put_unsigned_varint(count);
+        self.append(fields);
+    }
+
+    /// The tagged section of a struct that has no tagged fields.
+    pub fn put_no_tags(&mut self) {
+        self.put_unsigned_varint(0);
+    }
+}
+
+/// Null is what goes on the wire.
+struct WireNull;
