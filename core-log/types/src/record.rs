@@ -34,6 +34,7 @@ mod attributes;
 mod batch;
 mod builder;
 mod compression;
+pub mod control;
 mod decode;
 mod error;
 mod header;
@@ -90,3 +91,6 @@ pub struct Record {
     /// Headers in the order they were written, duplicates kept.
     pub headers: Vec<Header>,
 }
+
+#[cfg(test)]
+mod tests;
