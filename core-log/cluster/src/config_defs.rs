@@ -1,0 +1,409 @@
+//! The registry of configuration keys: one table for topics, one for brokers.
+//!
+//! Names, types, defaults and bounds are Kafka's (4.x), so that habits, files and tools carry over; the descriptions are
+//! our own. Everything that validates, lists or documents a key loops over these tables: CreateTopics, DescribeConfigs,
+//! the AlterConfigs family, a node's property file.
+//!
+//! Refuses: unknown keys (with a suggestion), values of the wrong type, values out of bounds. Keys of features that do
+//! not exist here (tiered storage, ZooKeeper) are unknown keys.
+//!
+//! Invariants: names are unique within a table; every default passes its own check; every synonym of a topic key is a
+//! row of the broker table. A test loops over both tables for each of them.
+
+mod broker;
+mod suggest;
+mod topic;
+
+pub use self::{broker::BROKER_CONFIGS, topic::TOPIC_CONFIGS};
+
+/// How a value is written, with Kafka's type names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConfigType {
+    /// `true` or `false`, in any case.
+    Boolean,
+    /// Any text.
+    String,
+    /// A signed number of 32 bits.
+    Int,
+    /// A signed number of 64 bits.
+    Long,
+    /// A floating-point number.
+    Double,
+    /// Items separated by commas; the only type that takes append and subtract.
+    List,
+}
+
+/// What a value must satisfy beyond its type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Check {
+    /// Everything the type can hold.
+    Any,
+    /// A number not below this one.
+    AtLeast(i64),
+    /// A number within these bounds, both included.
+    Between(i64, i64),
+    /// This number, or one within the bounds, both included.
+    ExactlyOrBetween(i64, i64, i64),
+    /// A fraction of 0 to 1, both included.
+    Fraction,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A list whose items are among these words, none twice.
+    EachOneOf(&'static [&'static str]),
+}
+
+/// Whether a key can change while the broker runs. Topic keys always can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UpdateMode {
+    /// Fixed by the properties the node was started with.
+    ReadOnly,
+    /// Changeable for one broker or for all of them (KIP-226).
+    ClusterWide,
+}
+
+/// The kind of thing that a table describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConfigScope {
+    /// Keys of one topic.
+    Topic,
+    /// Keys of a broker, or of all brokers.
+    Broker,
+}
+
+impl ConfigScope {
+    /// The word used in messages.
+    pub fn noun(self) -> &'static str {
+        match self {
+            ConfigScope::Topic => "topic",
+            ConfigScope::Broker => "broker",
+        }
+    }
+
+    /// The table of this scope, sorted by name.
+    pub fn table(self) -> &'static [ConfigDef] {
+        match self {
+            ConfigScope::Topic => TOPIC_CONFIGS,
+            ConfigScope::Broker => BROKER_CONFIGS,
+        }
+    }
+
+    /// The row of a key.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnknownKey`], with the closest known key if one is close.
+    pub fn find(self, key: &str) -> Result<&'static ConfigDef, ConfigError> {
+        let row = self.table().iter().find(|row| row.name == key);
+        row.ok_or_else(|| ConfigError::UnknownKey {
+            scope: self,
+            key: key.to_owned(),
+            suggestion: suggest::closest(self, key),
+        })
+    }
+}
+
+/// A broker key that stands in for a topic key when the topic does not set it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synonym {
+    /// The broker key.
+    pub name: &'static str,
+    /// What one unit of the broker key is in units of the topic key: 3,600,000 for hours against milliseconds.
+    pub factor: i64,
+}
+
+/// One key: a row of the registry.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConfigDef {
+    /// The key, in Kafka's spelling.
+    pub name: &'static str,
+    /// How the value is written.
+    pub config_type: ConfigType,
+    /// The value when nobody sets one; `None` defers to another key (`log.retention.ms` to `log.retention.minutes`).
+    pub default: Option<&'static str>,
+    /// What the value must satisfy.
+    pub check: Check,
+    /// Whether it can change at run time.
+    pub update: UpdateMode,
+    /// Broker keys that supply a topic key's default, first one wins; empty in the broker table.
+    pub synonyms: &'static [Synonym],
+    /// What it does, in one or two sentences.
+    pub doc: &'static str,
+}
+
+/// A value that passed its check.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConfigValue {
+    /// See [`ConfigType::Boolean`].
+    Boolean(bool),
+    /// See [`ConfigType::String`].
+    String(String),
+    /// See [`ConfigType::Int`].
+    Int(i32),
+    /// See [`ConfigType::Long`].
+    Long(i64),
+    /// See [`ConfigType::Double`].
+    Double(f64),
+    /// See [`ConfigType::List`].
+    List(Vec<String>),
+}
+
+/// Why a key or a value was refused. Kafka answers INVALID_CONFIG (40) unless a variant says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// No such key.
+    #[error("unknown {} config '{key}'{}", scope.noun(), suggest::hint(*suggestion))]
+    UnknownKey {
+        /// The table that was searched.
+        scope: ConfigScope,
+        /// The key as given.
+        key: String,
+        /// The key that was probably meant.
+        suggestion: Option<&'static str>,
+    },
+    /// The value does not parse or is out of bounds.
+    #[error("config '{key}' cannot be '{value}': {expected}")]
+    InvalidValue {
+        /// The key.
+        key: &'static str,
+        /// The value as given.
+        value: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A value is required.
+    #[error("config '{key}' needs a value; delete the key to return to its default")]
+    NullValue {
+        /// The key.
+        key: &'static str,
+    },
+    /// Append or subtract on a key that holds no list.
+    #[error("config '{key}' is no list, so append and subtract do not apply; set it instead")]
+    NotAList {
+        /// The key.
+        key: &'static str,
+    },
+    /// The key is fixed at start. INVALID_REQUEST (42).
+    #[error(
+        "config '{key}' cannot change while the broker runs; set it in the node's properties and restart"
+    )]
+    ReadOnly {
+        /// The key.
+        key: &'static str,
+    },
+    /// The key occurs twice in one request. INVALID_REQUEST (42).
+    #[error("config '{key}' occurs more than once for the same resource")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+    },
+    /// Two keys contradict each other.
+    #[error("config '{lower}' ({lower_value}) must not exceed '{upper}' ({upper_value})")]
+    Contradiction {
+        /// The key whose value is too large.
+        lower: &'static str,
+        /// Its value.
+        lower_value: i64,
+        /// The key that bounds it.
+        upper: &'static str,
+        /// The bound.
+        upper_value: i64,
+    },
+}
+
+impl ConfigDef {
+    /// Parses and checks a value; blanks around it do not count.
+    ///
+    /// # Errors
+    /// [`ConfigError::InvalidValue`].
+    pub fn parse(&self, text: &str) -> Result<ConfigValue, ConfigError> {
+        let trimmed = text.trim();
+        let parsed = match self.config_type {
+            ConfigType::Boolean if trimmed.eq_ignore_ascii_case("true") => Some(ConfigValue::Boolean(true)),
+            ConfigType::Boolean if trimmed.eq_ignore_ascii_case("false") => Some(ConfigValue::Boolean(false)),
+            ConfigType::Boolean => None,
+            ConfigType::String => Some(ConfigValue::String(trimmed.to_owned())),
+            ConfigType::Int => trimmed.parse().ok().map(ConfigValue::Int),
+            ConfigType::Long => trimmed.parse().ok().map(ConfigValue::Long),
+            ConfigType::Double => trimmed.parse().ok().map(ConfigValue::Double),
+            ConfigType::List => Some(ConfigValue::List(split_list(trimmed))),
+        };
+        parsed
+            .filter(|value| self.check.accepts(value))
+            .ok_or_else(|| ConfigError::InvalidValue {
+                key: self.name,
+                value: text.to_owned(),
+                expected: self.expected(),
+            })
+    }
+
+    /// What the key accepts, as the end of a sentence.
+    fn expected(&self) -> String {
+        let noun = match self.config_type {
+            ConfigType::Boolean => "true or false",
+            ConfigType::String => "text",
+            ConfigType::Int => "a whole number of 32 bits",
+            ConfigType::Long => "a whole number of 64 bits",
+            ConfigType::Double => "a number",
+            ConfigType::List => "a comma-separated list",
+        };
+        match self.check {
+            Check::Any => format!("expected {noun}"),
+            Check::AtLeast(min) => format!("expected {noun}, at least {min}"),
+            Check::Between(min, max) => format!("expected {noun} from {min} to {max}"),
+            Check::ExactlyOrBetween(only, min, max) => {
+                format!("expected {only}, or {noun} from {min} to {max}")
+            }
+            Check::Fraction => "expected a number from 0 to 1".to_owned(),
+            Check::OneOf(words) => format!("expected one of {}", words.join(", ")),
+            Check::EachOneOf(words) => format!(
+                "expected a comma-separated list out of {}, none twice",
+                words.join(", ")
+            ),
+        }
+    }
+}
+
+impl Check {
+    fn accepts(self, value: &ConfigValue) -> bool {
+        let number = match value {
+            ConfigValue::Int(number) => Some(i64::from(*number)),
+            ConfigValue::Long(number) => Some(*number),
+            ConfigValue::Boolean(_)
+            | ConfigValue::String(_)
+            | ConfigValue::Double(_)
+            | ConfigValue::List(_) => None,
+        };
+        match (self, value) {
+            (Check::Any, _) => true,
+            (Check::AtLeast(min), _) => number.is_some_and(|number| number >= min),
+            (Check::Between(min, max), _) => number.is_some_and(|number| (min..=max).contains(&number)),
+            (Check::ExactlyOrBetween(only, min, max), _) => {
+                number.is_some_and(|number| number == only || (min..=max).contains(&number))
+            }
+            (Check::Fraction, ConfigValue::Double(fraction)) => (0.0..=1.0).contains(fraction),
+            (Check::OneOf(words), ConfigValue::String(word)) => words.contains(&word.as_str()),
+            (Check::EachOneOf(words), ConfigValue::List(items)) => items
+                .iter()
+                .enumerate()
+                .all(|(position, item)| words.contains(&item.as_str()) && !items[..position].contains(item)),
+            (Check::Fraction | Check::OneOf(_) | Check::EachOneOf(_), _) => false,
+        }
+    }
+}
+
+/// The items of a list value: trimmed, empty ones dropped.
+pub fn split_list(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCOPES: [ConfigScope; 2] = [ConfigScope::Topic, ConfigScope::Broker];
+
+    #[test]
+    fn tables_are_sorted_and_free_of_duplicates() {
+        for scope in SCOPES {
+            for pair in scope.table().windows(2) {
+                assert!(
+                    pair[0].name < pair[1].name,
+                    "{} before {}",
+                    pair[0].name,
+                    pair[1].name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_passes_its_own_check() {
+        for row in SCOPES.iter().flat_map(|scope| scope.table()) {
+            if let Some(default) = row.default {
+                row.parse(default).unwrap_or_else(|error| panic!("{error}"));
+            }
+            assert!(row.doc.ends_with('.'), "{} has no doc sentence", row.name);
+        }
+    }
+
+    #[test]
+    fn every_synonym_is_a_broker_key_and_agrees_with_the_topic_default() {
+        for topic_key in TOPIC_CONFIGS {
+            assert!(topic_key.default.is_some(), "{} has no default", topic_key.name);
+            for synonym in topic_key.synonyms {
+                let broker_key = ConfigScope::Broker.find(synonym.name).unwrap();
+                let Some(default) = broker_key.default else {
+                    continue;
+                };
+                if synonym.factor == 1 {
+                    assert_eq!(Some(default), topic_key.default, "{}", topic_key.name);
+                } else {
+                    let units: i64 = default.parse().unwrap();
+                    assert_eq!(
+                        (units * synonym.factor).to_string(),
+                        topic_key.default.unwrap(),
+                        "{}",
+                        topic_key.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_keys_name_the_key_that_was_meant() {
+        let message = |scope: ConfigScope, key| scope.find(key).unwrap_err().to_string();
+        assert_eq!(
+            message(ConfigScope::Topic, "retention.m"),
+            "unknown topic config 'retention.m'; did you mean 'retention.ms'?"
+        );
+        assert_eq!(
+            message(ConfigScope::Topic, "log.segment.bytes"),
+            "unknown topic config 'log.segment.bytes'; did you mean 'segment.bytes'?"
+        );
+        assert_eq!(
+            message(ConfigScope::Broker, "retention.ms"),
+            "unknown broker config 'retention.ms'; did you mean 'log.retention.ms'?"
+        );
+        assert_eq!(
+            message(ConfigScope::Topic, "colour"),
+            "unknown topic config 'colour'"
+        );
+    }
+
+    #[test]
+    fn values_are_refused_with_what_would_be_accepted() {
+        let refusal = |key, value| {
+            let row = ConfigScope::Topic.find(key).unwrap();
+            row.parse(value).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refusal("retention.ms", "-2"),
+            "config 'retention.ms' cannot be '-2': expected a whole number of 64 bits, at least -1"
+        );
+        assert_eq!(
+            refusal("cleanup.policy", "compact,compact"),
+            "config 'cleanup.policy' cannot be 'compact,compact': \
+             expected a comma-separated list out of compact, delete, none twice"
+        );
+        assert_eq!(
+            refusal("min.cleanable.dirty.ratio", "NaN"),
+            "config 'min.cleanable.dirty.ratio' cannot be 'NaN': expected a number from 0 to 1"
+        );
+        assert_eq!(
+            refusal("preallocate", "yes"),
+            "config 'preallocate' cannot be 'yes': expected true or false"
+        );
+    }
+
+    #[test]
+    fn lists_are_trimmed() {
+        let row = ConfigScope::Topic.find("cleanup.policy").unwrap();
+        let parsed = row.parse(" compact , delete ").unwrap();
+        assert_eq!(parsed, ConfigValue::List(vec!["compact".into(), "delete".into()]));
+    }
+}

@@ -1,0 +1,345 @@
+//! Which value a config has, where it comes from, and what it would be otherwise (KIP-226, semantic 20).
+//!
+//! Order of precedence: the topic's own, the broker's dynamic, all brokers' dynamic, the node's properties, the table's
+//! default. For a topic key the last four are looked up under its broker synonyms.
+
+use std::collections::BTreeMap;
+
+use highwater_types::{BrokerId, TopicName};
+
+use crate::{
+    config_defs::{ConfigDef, ConfigError, ConfigScope, Synonym},
+    image::{ConfigResource, MetadataImage},
+    settings::{BrokerSettings, TopicSettings},
+};
+
+/// The properties a node was started with, all known and valid.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BrokerProperties(BTreeMap<String, String>);
+
+impl BrokerProperties {
+    /// Checks every key and value against the registry.
+    ///
+    /// # Errors
+    /// The first key or value that the registry refuses.
+    pub fn new(properties: BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        for (key, value) in &properties {
+            ConfigScope::Broker.find(key)?.parse(value)?;
+        }
+        Ok(Self(properties))
+    }
+
+    /// The value given for a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+}
+
+/// Where a value comes from, in order of precedence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConfigSource {
+    /// Set on the topic (code 1).
+    Topic,
+    /// Set on this broker at run time (code 2).
+    DynamicBroker,
+    /// Set on all brokers at run time (code 3).
+    DynamicDefaultBroker,
+    /// Among the properties the node was started with (code 4).
+    StaticBroker,
+    /// From the registry (code 5).
+    Default,
+}
+
+impl ConfigSource {
+    /// The number DescribeConfigs uses.
+    pub fn code(self) -> i8 {
+        match self {
+            ConfigSource::Topic => 1,
+            ConfigSource::DynamicBroker => 2,
+            ConfigSource::DynamicDefaultBroker => 3,
+            ConfigSource::StaticBroker => 4,
+            ConfigSource::Default => 5,
+        }
+    }
+}
+
+/// One of the places a value was found in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SynonymValue {
+    /// The key under which it was found: the config's own or that of a broker synonym.
+    pub name: &'static str,
+    /// The value as written there, in that key's unit.
+    pub value: String,
+    /// The place.
+    pub source: ConfigSource,
+}
+
+/// A config with the value that counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolvedConfig {
+    /// The row of the registry.
+    pub def: &'static ConfigDef,
+    /// The value, in this key's unit; nothing when the key defers to another one and nobody set it.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub source: ConfigSource,
+    /// Every place with a value, the one that counts first.
+    pub synonyms: Vec<SynonymValue>,
+}
+
+impl ResolvedConfig {
+    /// Whether DescribeConfigs marks it read-only.
+    pub fn is_read_only(&self) -> bool {
+        self.def.update == crate::config_defs::UpdateMode::ReadOnly
+    }
+}
+
+/// Configs as one broker sees them at one version of the metadata.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigView<'a> {
+    /// The metadata.
+    pub image: &'a MetadataImage,
+    /// The broker.
+    pub broker_id: BrokerId,
+    /// What it was started with.
+    pub properties: &'a BrokerProperties,
+}
+
+impl ConfigView<'_> {
+    /// Every config of a topic. A topic that does not exist has the defaults of one that does.
+    pub fn topic(&self, topic: &TopicName) -> Vec<ResolvedConfig> {
+        self.topic_with(self.image.configs(&ConfigResource::Topic(topic.clone())))
+    }
+
+    /// Every config of a topic that has these values of its own: what CreateTopics answers before the topic exists.
+    pub fn topic_with(&self, overrides: &BTreeMap<String, String>) -> Vec<ResolvedConfig> {
+        let rows = ConfigScope::Topic.table().iter();
+        rows.map(|def| self.resolve(def, overrides.get(def.name), def.synonyms))
+            .collect()
+    }
+
+    /// Every config of this broker.
+    pub fn broker(&self) -> Vec<ResolvedConfig> {
+        let rows = ConfigScope::Broker.table().iter();
+        rows.map(|def| {
+            self.resolve(
+                def,
+                None,
+                &[Synonym {
+                    name: def.name,
+                    factor: 1,
+                }],
+            )
+        })
+        .collect()
+    }
+
+    /// What is set on all brokers at run time, and nothing else: the answer for a broker resource without a name.
+    pub fn all_brokers(&self) -> Vec<ResolvedConfig> {
+        let set = self.image.configs(&ConfigResource::AllBrokers);
+        let known = set
+            .iter()
+            .filter_map(|(key, value)| Some((ConfigScope::Broker.find(key).ok()?, value)));
+        known
+            .map(|(def, value)| {
+                let (name, source) = (def.name, ConfigSource::DynamicDefaultBroker);
+                let synonyms = vec![SynonymValue {
+                    name,
+                    value: value.clone(),
+                    source,
+                }];
+                ResolvedConfig {
+                    def,
+                    value: Some(value.clone()),
+                    source,
+                    synonyms,
+                }
+            })
+            .collect()
+    }
+
+    /// A topic's configs as typed values.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when a stored value no longer passes the registry's check.
+    pub fn topic_settings(&self, topic: &TopicName) -> Result<TopicSettings, ConfigError> {
+        TopicSettings::from_resolved(&self.topic(topic))
+    }
+
+    /// This broker's configs as typed values.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when a stored value no longer passes the registry's check.
+    pub fn broker_settings(&self) -> Result<BrokerSettings, ConfigError> {
+        BrokerSettings::from_resolved(&self.broker())
+    }
+
+    /// Places are searched one after the other, each for all names, as Kafka does: a property file that sets
+    /// `log.retention.hours` yields to a dynamic `log.retention.ms` and to nothing else.
+    fn resolve(&self, def: &'static ConfigDef, own: Option<&String>, names: &[Synonym]) -> ResolvedConfig {
+        let this_broker = self.image.configs(&ConfigResource::Broker(self.broker_id));
+        let all_brokers = self.image.configs(&ConfigResource::AllBrokers);
+        let mut found: Vec<(SynonymValue, i64)> = Vec::new();
+        if let Some(value) = own {
+            let own = SynonymValue {
+                name: def.name,
+                value: value.clone(),
+                source: ConfigSource::Topic,
+            };
+            found.push((own, 1));
+        }
+        let places = [
+            (ConfigSource::DynamicBroker, this_broker),
+            (ConfigSource::DynamicDefaultBroker, all_brokers),
+            (ConfigSource::StaticBroker, &self.properties.0),
+        ];
+        for (source, values) in places {
+            found.extend(names.iter().filter_map(|synonym| {
+                let value = values.get(synonym.name)?.clone();
+                Some((
+                    SynonymValue {
+                        name: synonym.name,
+                        value,
+                        source,
+                    },
+                    synonym.factor,
+                ))
+            }));
+        }
+        found.extend(names.iter().filter_map(|synonym| {
+            let default = ConfigScope::Broker.find(synonym.name).ok()?.default?;
+            let (name, value, source) = (synonym.name, default.to_owned(), ConfigSource::Default);
+            Some((SynonymValue { name, value, source }, synonym.factor))
+        }));
+        let winner = found.first();
+        ResolvedConfig {
+            def,
+            value: winner
+                .map(|(found, factor)| scaled(&found.value, *factor))
+                .or(def.default.map(str::to_owned)),
+            source: winner.map_or(ConfigSource::Default, |(found, _)| found.source),
+            synonyms: found.into_iter().map(|(found, _)| found).collect(),
+        }
+    }
+}
+
+/// A value in the unit of the topic key. Below zero means "no limit" whatever the unit, so it does not scale.
+fn scaled(value: &str, factor: i64) -> String {
+    match value.trim().parse::<i64>() {
+        Ok(number) if factor != 1 && number < 0 => "-1".to_owned(),
+        Ok(number) if factor != 1 => number.saturating_mul(factor).to_string(),
+        _ => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{ConfigRecord, ConfigResourceName, MetadataRecord, TopicRecord};
+
+    fn properties(entries: &[(&str, &str)]) -> BrokerProperties {
+        let entries = entries
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()));
+        BrokerProperties::new(entries.collect()).unwrap()
+    }
+
+    fn image(configs: &[(ConfigResourceName, &str, &str)]) -> MetadataImage {
+        let topic = TopicRecord {
+            topic_id: highwater_types::Uuid::from_u128(1),
+            name: "prices".into(),
+        };
+        let mut records = vec![MetadataRecord::Topic(topic)];
+        records.extend(configs.iter().map(|(resource, key, value)| {
+            let (key, value) = (key.to_string(), Some(value.to_string()));
+            MetadataRecord::Config(ConfigRecord {
+                resource: resource.clone(),
+                key,
+                value,
+            })
+        }));
+        MetadataImage::default().apply(&records).unwrap()
+    }
+
+    fn retention(image: &MetadataImage, properties: &BrokerProperties) -> String {
+        let view = ConfigView {
+            image,
+            broker_id: BrokerId::new(1),
+            properties,
+        };
+        let all = view.topic(&TopicName::new("prices").unwrap());
+        let found = all
+            .into_iter()
+            .find(|config| config.def.name == "retention.ms")
+            .unwrap();
+        let places = found
+            .synonyms
+            .iter()
+            .map(|place| format!("{:?} {}={}", place.source, place.name, place.value));
+        format!(
+            "{} <- {}",
+            found.value.unwrap(),
+            places.collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    #[test]
+    fn a_default_comes_through_its_synonym_and_unit() {
+        assert_eq!(
+            retention(&image(&[]), &properties(&[])),
+            "604800000 <- Default log.retention.hours=168"
+        );
+        let forever = properties(&[("log.retention.hours", "-1")]);
+        assert_eq!(
+            retention(&image(&[]), &forever),
+            "-1 <- StaticBroker log.retention.hours=-1, Default log.retention.hours=168"
+        );
+    }
+
+    #[test]
+    fn the_topic_wins_over_dynamic_over_static_over_default() {
+        let static_minutes = properties(&[("log.retention.hours", "1"), ("log.retention.minutes", "2")]);
+        let dynamic = [
+            (ConfigResourceName::AllBrokers, "log.retention.ms", "3"),
+            (ConfigResourceName::Broker(1), "log.retention.ms", "4"),
+            (ConfigResourceName::Broker(2), "log.retention.ms", "5"),
+            (ConfigResourceName::Topic("prices".into()), "retention.ms", "6"),
+        ];
+        assert_eq!(
+            retention(&image(&dynamic), &static_minutes),
+            "6 <- Topic retention.ms=6, DynamicBroker log.retention.ms=4, DynamicDefaultBroker log.retention.ms=3, \
+             StaticBroker log.retention.minutes=2, StaticBroker log.retention.hours=1, \
+             Default log.retention.hours=168"
+        );
+        assert!(retention(&image(&[]), &static_minutes).starts_with("120000 <- "));
+    }
+
+    #[test]
+    fn a_node_is_told_about_misspelt_properties() {
+        let misspelt = BTreeMap::from([("num.partition".to_owned(), "3".to_owned())]);
+        let refused = BrokerProperties::new(misspelt).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "unknown broker config 'num.partition'; did you mean 'num.partitions'?"
+        );
+    }
+
+    #[test]
+    fn every_resolved_config_makes_typed_settings() {
+        let (image, properties) = (image(&[]), properties(&[("offsets.retention.minutes", "7")]));
+        let view = ConfigView {
+            image: &image,
+            broker_id: BrokerId::new(1),
+            properties: &properties,
+        };
+        let topic = view.topic_settings(&TopicName::new("prices").unwrap()).unwrap();
+        assert_eq!(topic.retention_ms, Some(604_800_000));
+        assert_eq!(topic.retention_bytes, None);
+        assert_eq!(topic.flush_messages, None);
+        assert_eq!(topic.segment_bytes, 1 << 30);
+        assert!(topic.cleanup_policy.delete && !topic.cleanup_policy.compact);
+        let broker = view.broker_settings().unwrap();
+        assert_eq!(broker.offsets_retention_ms, 7 * 60_000);
+        assert_eq!(broker.offsets_topic_partitions, 50);
+    }
+}

@@ -1,0 +1,232 @@
+//! The records of the metadata log, in the form in which they are stored.
+//!
+//! The serialised form is an object with one member: the kind with its version, then the fields. Fields added later get
+//! a default; a change that a default cannot express gets a new version of the kind. Names are never reused.
+//! Numbers are raw here, since this is the edge; ids become newtypes in the image.
+//!
+//! # Invariants
+//! - A kind this build does not know fails to decode: an old node stops instead of skipping what it cannot understand.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// One change of the cluster's metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetadataRecord {
+    /// Names the cluster, once and for all.
+    #[serde(rename = "cluster.1")]
+    Cluster(ClusterRecord),
+    /// Finalises the level of a feature.
+    #[serde(rename = "feature.1")]
+    Feature(FeatureRecord),
+    /// Registers a broker, or a new incarnation of it.
+    #[serde(rename = "broker.1")]
+    Broker(BrokerRecord),
+    /// Creates a topic; its partitions follow.
+    #[serde(rename = "topic.1")]
+    Topic(TopicRecord),
+    /// Creates or replaces a partition.
+    #[serde(rename = "partition.1")]
+    Partition(PartitionRecord),
+    /// Removes a topic with its partitions and configs.
+    #[serde(rename = "remove_topic.1")]
+    RemoveTopic(RemoveTopicRecord),
+    /// Sets or clears one config of one resource.
+    #[serde(rename = "config.1")]
+    Config(ConfigRecord),
+    /// Hands out a block of producer ids.
+    #[serde(rename = "producer_id_block.1")]
+    ProducerIdBlock(ProducerIdBlockRecord),
+}
+
+/// See [`MetadataRecord::Cluster`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    /// 22 characters of URL-safe base64 in clusters made by us; any text in principle.
+    pub cluster_id: String,
+}
+
+/// See [`MetadataRecord::Feature`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureRecord {
+    /// The feature, such as `metadata.version`.
+    pub name: String,
+    /// The level all nodes work at from here on.
+    pub level: i16,
+}
+
+/// See [`MetadataRecord::Broker`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerRecord {
+    /// The broker.
+    pub broker_id: i32,
+    /// Drawn anew by each start of the broker's process.
+    pub incarnation_id: Uuid,
+    /// Fences what earlier incarnations of the broker still have under way (KIP-631).
+    pub broker_epoch: i64,
+    /// Where clients reach it.
+    pub endpoints: Vec<EndpointRecord>,
+    /// The rack it stands in, if told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
+}
+
+/// One address of a broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRecord {
+    /// The listener's name, such as `PLAINTEXT`.
+    pub listener: String,
+    /// The advertised host.
+    pub host: String,
+    /// The advertised port.
+    pub port: u16,
+}
+
+/// See [`MetadataRecord::Topic`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicRecord {
+    /// The topic's identity, never reused (KIP-516).
+    pub topic_id: Uuid,
+    /// The topic's name, unique among living topics.
+    pub name: String,
+}
+
+/// See [`MetadataRecord::Partition`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionRecord {
+    /// The topic.
+    pub topic_id: Uuid,
+    /// The partition's index.
+    pub partition: i32,
+    /// All replicas; the first is the preferred leader.
+    pub replicas: Vec<i32>,
+    /// The replicas in sync.
+    pub isr: Vec<i32>,
+    /// The leader, if there is one.
+    pub leader: Option<i32>,
+    /// Counts leaders.
+    pub leader_epoch: i32,
+    /// Counts records of this partition: one more than the record before it.
+    pub partition_epoch: i32,
+}
+
+/// See [`MetadataRecord::RemoveTopic`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveTopicRecord {
+    /// The topic.
+    pub topic_id: Uuid,
+}
+
+/// See [`MetadataRecord::Config`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigRecord {
+    /// Whose config.
+    pub resource: ConfigResourceName,
+    /// The key.
+    pub key: String,
+    /// The value, or nothing to return to the default.
+    pub value: Option<String>,
+}
+
+/// A resource that has configs, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigResourceName {
+    /// A topic, by name.
+    Topic(String),
+    /// One broker.
+    Broker(i32),
+    /// All brokers.
+    AllBrokers,
+}
+
+/// See [`MetadataRecord::ProducerIdBlock`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerIdBlockRecord {
+    /// The first id of the block: the end of the block before.
+    pub first_producer_id: i64,
+    /// The id after the last of the block.
+    pub next_producer_id: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The stored form is forever: a change of this text is a change of the format.
+    #[test]
+    fn the_stored_form_of_every_kind_is_stable() {
+        let id = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+        let records = vec![
+            MetadataRecord::Cluster(ClusterRecord {
+                cluster_id: "4L6g3nShT-eMCtK--X86sw".into(),
+            }),
+            MetadataRecord::Feature(FeatureRecord {
+                name: "metadata.version".into(),
+                level: 1,
+            }),
+            MetadataRecord::Broker(BrokerRecord {
+                broker_id: 1,
+                incarnation_id: id,
+                broker_epoch: 7,
+                endpoints: vec![EndpointRecord {
+                    listener: "PLAINTEXT".into(),
+                    host: "h".into(),
+                    port: 9092,
+                }],
+                rack: None,
+            }),
+            MetadataRecord::Topic(TopicRecord {
+                topic_id: id,
+                name: "prices".into(),
+            }),
+            MetadataRecord::Partition(PartitionRecord {
+                topic_id: id,
+                partition: 0,
+                replicas: vec![1, 2],
+                isr: vec![1],
+                leader: Some(1),
+                leader_epoch: 3,
+                partition_epoch: 4,
+            }),
+            MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: id }),
+            MetadataRecord::Config(ConfigRecord {
+                resource: ConfigResourceName::Topic("prices".into()),
+                key: "retention.ms".into(),
+                value: Some("1".into()),
+            }),
+            MetadataRecord::Config(ConfigRecord {
+                resource: ConfigResourceName::AllBrokers,
+                key: "log.retention.ms".into(),
+                value: None,
+            }),
+            MetadataRecord::ProducerIdBlock(ProducerIdBlockRecord {
+                first_producer_id: 0,
+                next_producer_id: 1000,
+            }),
+        ];
+        let lines: Vec<_> = records
+            .iter()
+            .map(|record| serde_json::to_string(record).unwrap())
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+            {"cluster.1":{"cluster_id":"4L6g3nShT-eMCtK--X86sw"}}
+            {"feature.1":{"name":"metadata.version","level":1}}
+            {"broker.1":{"broker_id":1,"incarnation_id":"01020304-0506-0708-090a-0b0c0d0e0f10","broker_epoch":7,"endpoints":[{"listener":"PLAINTEXT","host":"h","port":9092}]}}
+            {"topic.1":{"topic_id":"01020304-0506-0708-090a-0b0c0d0e0f10","name":"prices"}}
+            {"partition.1":{"topic_id":"01020304-0506-0708-090a-0b0c0d0e0f10","partition":0,"replicas":[1,2],"isr":[1],"leader":1,"leader_epoch":3,"partition_epoch":4}}
+            {"remove_topic.1":{"topic_id":"01020304-0506-0708-090a-0b0c0d0e0f10"}}
+            {"config.1":{"resource":{"topic":"prices"},"key":"retention.ms","value":"1"}}
+            {"config.1":{"resource":"all_brokers","key":"log.retention.ms","value":null}}
+            {"producer_id_block.1":{"first_producer_id":0,"next_producer_id":1000}}
+        "#);
+        for (line, record) in lines.iter().zip(&records) {
+            assert_eq!(&serde_json::from_str::<MetadataRecord>(line).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn a_kind_from_the_future_is_refused() {
+        assert!(serde_json::from_str::<MetadataRecord>(r#"{"topic.2":{}}"#).is_err());
+    }
+}
