@@ -1,0 +1,52 @@
+//! The settings of consumer groups, under Kafka's names and with Kafka's defaults.
+
+use crate::limits;
+
+/// Settings of every group of a shard. Fields name the Kafka setting they stand for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// `group.min.session.timeout.ms` (6 s).
+    pub min_session_timeout_ms: i32,
+    /// `group.max.session.timeout.ms` (30 min).
+    pub max_session_timeout_ms: i32,
+    /// `group.initial.rebalance.delay.ms` (3 s): how long the first member of an empty group waits for others
+    /// (KIP-134). 0 starts at once.
+    pub initial_rebalance_delay_ms: u64,
+    /// How long a new member may wait in its first join before it is taken for dead (5 min, fixed in Kafka).
+    pub new_member_join_timeout_ms: u64,
+    /// `group.max.size`, counting members and those told to come back with an id.
+    pub max_group_size: usize,
+    /// Groups of one shard; joins and commits that would create one more are refused.
+    pub max_groups: usize,
+    /// Subscription bytes of one group.
+    pub max_subscription_bytes_per_group: usize,
+    /// Subscription bytes of all groups of one shard.
+    pub max_subscription_bytes_per_shard: usize,
+    /// Committed offsets of one group.
+    pub max_offsets_per_group: usize,
+    /// `offset.metadata.max.bytes` (4096), counted as Kafka does in UTF-16 units.
+    pub offset_metadata_max_units: usize,
+    /// `offsets.retention.minutes` in ms (7 days, KIP-211).
+    pub offsets_retention_ms: i64,
+    /// `offsets.retention.check.interval.ms` (10 min).
+    pub offsets_retention_check_interval_ms: u64,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 30 * 60 * 1_000,
+            initial_rebalance_delay_ms: 3_000,
+            new_member_join_timeout_ms: 5 * 60 * 1_000,
+            max_group_size: limits::DEFAULT_GROUP_MAX_SIZE,
+            max_groups: limits::DEFAULT_MAX_GROUPS,
+            max_subscription_bytes_per_group: limits::DEFAULT_MAX_SUBSCRIPTION_BYTES_PER_GROUP,
+            max_subscription_bytes_per_shard: limits::DEFAULT_MAX_SUBSCRIPTION_BYTES_PER_SHARD,
+            max_offsets_per_group: limits::DEFAULT_MAX_OFFSETS_PER_GROUP,
+            offset_metadata_max_units: 4_096,
+            offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
+            offsets_retention_check_interval_ms: 10 * 60 * 1_000,
+        }
+    }
+}
