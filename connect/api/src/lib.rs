@@ -22,3 +22,6 @@ pub use plugin::{
     SinkContext, SinkError, SinkPlugin, SinkTask, SourceContext, SourcePlugin, SourceTask, TaskError,
 };
 pub use record::{Data, RejectedRecord, SinkRecord, SourceOffset, SourcePartition, SourceRecord};
+
+/// The log's own vocabulary, so that a connector needs no other crate of the project.
+pub use highwater_types::{Offset, PartitionId, Timestamp, TopicName, TopicPartition, record::Header};
