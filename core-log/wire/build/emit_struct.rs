@@ -77,10 +77,12 @@ pub(crate) fn emit(out: &mut Source, def: &StructDef<'_>) {
         )),
         false => out.line(&format!("/// Part of the message, in versions {}.", def.versions)),
     }
-    match is_plain {
-        true => out.line("#[derive(Debug, Clone, PartialEq, Default)]"),
-        false => out.line("#[derive(Debug, Clone, PartialEq)]"),
-    }
+    let has_own_debug = def
+        .live_fields()
+        .any(|(field, _)| field.is_secret || field.kind == Kind::Records);
+    let debug = if has_own_debug { "" } else { "Debug, " };
+    let default = if is_plain { ", Default" } else { "" };
+    out.line(&format!("#[derive({debug}Clone, PartialEq{default})]"));
     out.open(&format!("pub struct {} {{", def.name));
     for (field, versions) in def.live_fields() {
         out.line(&format!("/// {}", describe(field, versions)));
@@ -89,6 +91,9 @@ pub(crate) fn emit(out: &mut Source, def: &StructDef<'_>) {
     out.close("}");
     if !is_plain {
         emit_default(out, def);
+    }
+    if has_own_debug {
+        emit_debug(out, def);
     }
 }
 
@@ -105,6 +110,26 @@ fn emit_default(out: &mut Source, def: &StructDef<'_>) {
     out.close("}");
 }
 
+/// `Debug` that says nothing about secret fields and only the size of record sets.
+fn emit_debug(out: &mut Source, def: &StructDef<'_>) {
+    out.line("");
+    out.open(&format!("impl std::fmt::Debug for {} {{", def.name));
+    out.open("fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {");
+    out.line(&format!("f.debug_struct(\"{}\")", def.name));
+    for (field, _) in def.live_fields() {
+        let name = &field.name;
+        let shown = match field.kind {
+            _ if field.is_secret => "&format_args!(\"hidden\")".to_string(),
+            Kind::Records => format!("&RecordsSummary(&self.{name})"),
+            _ => format!("&self.{name}"),
+        };
+        out.line(&format!("    .field(\"{name}\", {shown})"));
+    }
+    out.line("    .finish()");
+    out.close("}");
+    out.close("}");
+}
+
 fn describe(field: &Field, versions: Versions) -> String {
     let mut text = format!("Versions {versions}");
     if let Some(tag) = field.tag {
@@ -115,6 +140,9 @@ fn describe(field: &Field, versions: Versions) -> String {
     }
     if let Some(default) = &field.default {
         text.push_str(&format!(", default {default}"));
+    }
+    if field.is_secret {
+        text.push_str(", not shown by `Debug`");
     }
     text.push('.');
     text

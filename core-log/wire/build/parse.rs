@@ -2,7 +2,7 @@
 //!
 //! Refuses anything it does not understand, with the line number; nothing is guessed.
 
-use crate::schema::{Api, Field, Kind, Message, OPEN_END, Table, Versions};
+use super::schema::{Api, Field, Kind, Message, OPEN_END, Table, Versions};
 
 /// One meaningful line: its number in the file, its indentation in steps of two spaces, its text.
 struct Line<'a> {
@@ -126,7 +126,7 @@ fn fields<'a, 'b>(
     Ok((found, lines))
 }
 
-/// `name: type versions [nullable versions] [tag number] [= default]`
+/// `name: type versions [nullable versions] [tag number] [secret] [= default]`
 fn field(text: &str) -> Result<Field, String> {
     let (name, rest) = text.split_once(':').ok_or("expected `name: type versions`")?;
     let mut words = rest.split_whitespace();
@@ -148,15 +148,24 @@ fn field(text: &str) -> Result<Field, String> {
         nullable: None,
         tag: None,
         default: None,
+        is_secret: false,
         children: Vec::new(),
     };
     while let Some(word) = words.next() {
+        if word == "secret" {
+            field.is_secret = true;
+            continue;
+        }
         let value = words.next().ok_or_else(|| format!("`{word}` lacks its value"))?;
         match word {
             "nullable" => field.nullable = Some(self::versions(value)?),
             "tag" => field.tag = Some(value.parse().map_err(|_| "the tag is not a number")?),
             "=" => field.default = Some(value.to_string()),
-            other => return Err(format!("`{other}` is unknown; use `nullable`, `tag` or `=`")),
+            other => {
+                return Err(format!(
+                    "`{other}` is unknown; use `nullable`, `tag`, `secret` or `=`"
+                ));
+            }
         }
     }
     check_field(&field)?;
@@ -167,6 +176,9 @@ fn check_field(field: &Field) -> Result<(), String> {
     let can_be_null = field.is_array || matches!(field.kind, Kind::String | Kind::Bytes | Kind::Records);
     if field.nullable.is_some() && !can_be_null {
         return Err("only strings, bytes, records and arrays can be null".to_string());
+    }
+    if field.kind == Kind::Records && (field.is_array || field.nullable.is_none()) {
+        return Err("records are one nullable field".to_string());
     }
     let Some(default) = field.default.as_deref() else {
         return Ok(());

@@ -89,6 +89,7 @@ pub(crate) struct Field {
     pub(crate) nullable: Option<Versions>,
     pub(crate) tag: Option<u32>,
     pub(crate) default: Option<String>,
+    pub(crate) is_secret: bool,
     pub(crate) children: Vec<Field>,
 }
 

@@ -1,12 +1,24 @@
 //! A finished message as the pieces that a vectored write takes.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 
 /// Bytes of one request or response. Record sets are segments of their own that share the buffer they came in.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Frame {
     segments: Vec<Bytes>,
     len_bytes: usize,
+}
+
+/// Sizes only: frames are large, and what they carry does not belong in logs.
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("len_bytes", &self.len_bytes)
+            .field("segments", &self.segments.len())
+            .finish()
+    }
 }
 
 impl Frame {

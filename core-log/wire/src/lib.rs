@@ -69,4 +69,8 @@ pub use writer::FrameWriter;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod schema_table;

@@ -18,6 +18,7 @@ mod prelude {
     pub(super) use bytestring::ByteString;
     pub(super) use uuid::Uuid;
 
+    pub(super) use super::RecordsSummary;
     pub(super) use crate::error::InField;
     #[cfg(test)]
     pub(super) use crate::sample::{Sample, Sampler};
@@ -27,5 +28,17 @@ mod prelude {
 use std::ops::RangeInclusive;
 
 use crate::{DecodeError, FrameReader, FrameWriter, Message, Request, UnexpectedBody};
+
+/// A record set in `Debug` output: its size, not its bytes.
+struct RecordsSummary<'a>(&'a Option<bytes::Bytes>);
+
+impl std::fmt::Debug for RecordsSummary<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(records) => write!(f, "{} bytes", records.len()),
+            None => f.write_str("None"),
+        }
+    }
+}
 
 include!(concat!(env!("OUT_DIR"), "/messages.rs"));

@@ -8,6 +8,7 @@
 //! * `position <= end <= frame.len()`; a read moves `position` forward or fails.
 //! * Memory for an array is reserved only after its count passed both the byte check and the heap budget.
 
+use std::fmt;
 use std::mem::size_of;
 use std::ops::RangeInclusive;
 
@@ -28,13 +29,22 @@ const BASE_HEAP_BUDGET_BYTES: usize = 1 << 20;
 const HEAP_BUDGET_PER_FRAME_BYTE: usize = 16;
 
 /// Cursor over the bytes of one frame (without its 4-byte length).
-#[derive(Debug)]
 pub struct FrameReader {
     frame: Bytes,
     position: usize,
     /// End of what may be read now: of the frame, or of the tagged field being read.
     end: usize,
     heap_left_bytes: usize,
+}
+
+/// Position and size only: frames are large, and what they carry does not belong in logs.
+impl fmt::Debug for FrameReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameReader")
+            .field("position", &self.position)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FrameReader {

@@ -3,6 +3,8 @@
 //! Writing never fails half way: a value that the wire cannot carry is replaced by the nearest legal one (a long string
 //! is cut at a character, null becomes empty) and remembered, so that [`FrameWriter::try_finish`] refuses the frame.
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 use uuid::Uuid;
@@ -21,20 +23,29 @@ const LENGTH_PREFIX_BYTES: usize = 4;
 const MAX_LENGTH: usize = i32::MAX as usize;
 
 /// A part of the frame that is complete.
-#[derive(Debug)]
 enum Chunk {
     Written(BytesMut),
     Shared(Bytes),
 }
 
 /// A frame under construction.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct FrameWriter {
     chunks: Vec<Chunk>,
     chunks_bytes: usize,
     tail: BytesMut,
     has_length_prefix: bool,
     error: Option<EncodeError>,
+}
+
+/// Size only: frames are large, and what they carry does not belong in logs.
+impl fmt::Debug for FrameWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameWriter")
+            .field("len_bytes", &self.len_bytes())
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FrameWriter {
