@@ -1,0 +1,386 @@
+//! A data directory: its lock, identity, clean-shutdown marker, offset checkpoints, and the partitions in it.
+//!
+//! ```text
+//! <data dir>/.lock                             held while a process uses the directory
+//!            meta.properties                   cluster, node and directory id
+//!            .kafka_cleanshutdown              only between a clean shutdown and the next start
+//!            recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
+//!            <topic>-<partition>/              one per partition, with partition.metadata
+//!            <topic>-<partition>.<uuid>-delete removed at the next start if a deletion was interrupted
+//! ```
+//! # Invariants
+//! - The clean-shutdown marker is gone, durably, before `open` returns: it never outlives a write (invariant 23).
+//! - A checkpoint that cannot be read is never guessed: recovery points fall back to 0, which costs a scan.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use highwater_types::{Offset, PartitionId, Timestamp, TopicId, TopicName, TopicPartition};
+use uuid::Uuid;
+
+use crate::checkpoint::{self, MAX_FILE_BYTES, MetaProperties, OffsetMap};
+use crate::config::LogConfig;
+use crate::disk::{DirLock, Disk, EntryKind, read_file, replace_file};
+use crate::error::{At, FormatProblem, StorageError};
+use crate::log::{CorruptionPolicy, OpenOptions, PartitionLog, RecoveryReport};
+
+const LOCK: &str = ".lock";
+const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+const META_PROPERTIES: &str = "meta.properties";
+const PARTITION_METADATA: &str = "partition.metadata";
+const DELETE_SUFFIX: &str = "-delete";
+
+/// Which offsets a checkpoint file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetCheckpoint {
+    /// Everything below was durable.
+    RecoveryPoint,
+    /// Everything below was deleted.
+    LogStart,
+    /// High watermarks.
+    HighWatermark,
+}
+
+impl OffsetCheckpoint {
+    const fn file_name(self) -> &'static str {
+        match self {
+            Self::RecoveryPoint => "recovery-point-offset-checkpoint",
+            Self::LogStart => "log-start-offset-checkpoint",
+            Self::HighWatermark => "replication-offset-checkpoint",
+        }
+    }
+}
+
+/// How to open a data directory.
+#[derive(Debug, Clone, Copy)]
+pub struct DataDirOptions {
+    /// What to do with damaged partitions.
+    pub corruption: CorruptionPolicy,
+}
+
+/// A partition found in a data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPartition {
+    /// From the directory's name.
+    pub partition: TopicPartition,
+    /// From `partition.metadata`; `None` if it is not there (or cannot be read, see `problem`).
+    pub topic_id: Option<TopicId>,
+    /// Why `partition.metadata` cannot be read.
+    pub problem: Option<FormatProblem>,
+}
+
+/// An open data directory; others are kept out until it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    options: DataDirOptions,
+    was_clean: bool,
+    recovery_points: OffsetMap,
+    log_starts: OffsetMap,
+    high_watermarks: OffsetMap,
+    _lock: Box<dyn DirLock>,
+}
+
+impl DataDir {
+    /// Locks a directory (creating it if need be), reads its checkpoints, removes the clean-shutdown marker and
+    /// the rests of interrupted deletions.
+    ///
+    /// # Errors
+    /// [`StorageError::DirectoryInUse`], and what the disk refuses. Checkpoints that cannot be read are logged and
+    /// count as empty, which costs a recovery of all partitions.
+    pub fn open(disk: Arc<dyn Disk>, path: PathBuf, options: DataDirOptions) -> Result<Self, StorageError> {
+        disk.create_dir_all(&path).at("create", &path)?;
+        let lock_path = path.join(LOCK);
+        let lock = match disk.lock(&lock_path) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                return Err(StorageError::DirectoryInUse { path });
+            }
+            other => other.at("lock", &lock_path)?,
+        };
+        let marker = path.join(CLEAN_SHUTDOWN);
+        let mut was_clean = disk.info(&marker).at("inspect", &marker)?.is_some();
+        if was_clean {
+            disk.remove_file(&marker).at("remove", &marker)?;
+            disk.sync_dir(&path).at("sync", &path)?;
+        }
+        let recovery_points = read_offsets(&*disk, &path, OffsetCheckpoint::RecoveryPoint)?;
+        // Without recovery points nobody can say what the marker covered.
+        was_clean &= recovery_points.is_some();
+        let dir = Self {
+            log_starts: read_offsets(&*disk, &path, OffsetCheckpoint::LogStart)?.unwrap_or_default(),
+            high_watermarks: read_offsets(&*disk, &path, OffsetCheckpoint::HighWatermark)?
+                .unwrap_or_default(),
+            recovery_points: recovery_points.unwrap_or_default(),
+            disk,
+            path,
+            options,
+            was_clean,
+            _lock: lock,
+        };
+        dir.remove_interrupted_deletions()?;
+        Ok(dir)
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the last shutdown was clean.
+    pub fn was_clean_shutdown(&self) -> bool {
+        self.was_clean
+    }
+
+    /// High watermark of a partition as of the last checkpoint.
+    pub fn high_watermark(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.high_watermarks.get(partition).copied()
+    }
+
+    /// Reads `meta.properties`; `None` for a new directory.
+    ///
+    /// # Errors
+    /// A file that is not one.
+    pub fn meta_properties(&self) -> Result<Option<MetaProperties>, StorageError> {
+        let path = self.path.join(META_PROPERTIES);
+        let Some(bytes) = read_file(&*self.disk, &path, MAX_FILE_BYTES).at("read", &path)? else {
+            return Ok(None);
+        };
+        MetaProperties::decode(&bytes)
+            .map(Some)
+            .map_err(|problem| StorageError::Malformed {
+                path,
+                kind: "meta.properties",
+                problem,
+            })
+    }
+
+    /// Writes `meta.properties`.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn write_meta_properties(&self, meta: &MetaProperties) -> Result<(), StorageError> {
+        let path = self.path.join(META_PROPERTIES);
+        replace_file(&*self.disk, &path, &meta.encode()).at("write", &path)
+    }
+
+    /// The partitions in this directory; names that are no partition are left alone.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn partitions(&self) -> Result<Vec<FoundPartition>, StorageError> {
+        let mut found = Vec::new();
+        for entry in self.disk.list(&self.path).at("list", &self.path)? {
+            if entry.kind != EntryKind::Directory {
+                continue;
+            }
+            let Some(partition) = parse_partition_dir(&entry.name) else {
+                continue;
+            };
+            let path = self.path.join(&entry.name).join(PARTITION_METADATA);
+            let bytes = read_file(&*self.disk, &path, MAX_FILE_BYTES).at("read", &path)?;
+            let (topic_id, problem) = match bytes.map(|bytes| checkpoint::decode_partition_metadata(&bytes)) {
+                Some(Ok(id)) => (Some(id), None),
+                Some(Err(problem)) => (None, Some(problem)),
+                None => (None, None),
+            };
+            found.push(FoundPartition {
+                partition,
+                topic_id,
+                problem,
+            });
+        }
+        found.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
+        Ok(found)
+    }
+
+    /// Opens the log of a partition, creating it if it is not there. Writes `partition.metadata` where missing.
+    ///
+    /// # Errors
+    /// [`StorageError::TopicIdMismatch`] if the directory belongs to another topic (invariant 17), and what
+    /// [`PartitionLog::open`] refuses.
+    pub fn open_partition(
+        &self,
+        partition: &TopicPartition,
+        topic_id: Option<TopicId>,
+        config: Arc<LogConfig>,
+        now: Timestamp,
+    ) -> Result<(PartitionLog, RecoveryReport), StorageError> {
+        let dir = self.partition_dir(partition);
+        let is_new = !self.is_directory(partition)?;
+        if is_new {
+            self.disk.create_dir_all(&dir).at("create", &dir)?;
+        }
+        if let Some(topic_id) = topic_id {
+            self.check_topic_id(&dir, topic_id)?;
+        }
+        if is_new {
+            self.disk.sync_dir(&self.path).at("sync", &self.path)?;
+        }
+        let at = |map: &OffsetMap| {
+            map.get(partition)
+                .copied()
+                .filter(|_| !is_new)
+                .unwrap_or(Offset::ZERO)
+        };
+        PartitionLog::open(
+            Arc::clone(&self.disk),
+            dir,
+            config,
+            OpenOptions {
+                clean_shutdown: self.was_clean,
+                recovery_point: at(&self.recovery_points),
+                log_start: at(&self.log_starts),
+                now,
+                corruption: self.options.corruption,
+            },
+        )
+    }
+
+    fn is_directory(&self, partition: &TopicPartition) -> Result<bool, StorageError> {
+        let metadata = self.partition_dir(partition);
+        match self.disk.list(&metadata) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StorageError::Io {
+                action: "list",
+                path: metadata,
+                source,
+            }),
+        }
+    }
+
+    fn check_topic_id(&self, dir: &Path, expected: TopicId) -> Result<(), StorageError> {
+        let path = dir.join(PARTITION_METADATA);
+        match read_file(&*self.disk, &path, MAX_FILE_BYTES).at("read", &path)? {
+            Some(bytes) => match checkpoint::decode_partition_metadata(&bytes) {
+                Ok(found) if found == expected => Ok(()),
+                Ok(found) => Err(StorageError::TopicIdMismatch {
+                    path: dir.to_owned(),
+                    expected,
+                    found,
+                }),
+                Err(problem) => Err(StorageError::Malformed {
+                    path,
+                    kind: PARTITION_METADATA,
+                    problem,
+                }),
+            },
+            None => replace_file(
+                &*self.disk,
+                &path,
+                &checkpoint::encode_partition_metadata(expected),
+            )
+            .at("write", &path),
+        }
+    }
+
+    /// Deletes a partition: renamed first, so that a crash never leaves half of it under its name. Drop its log
+    /// before; `unique` names the grave.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn delete_partition(&self, partition: &TopicPartition, unique: Uuid) -> Result<(), StorageError> {
+        let dir = self.partition_dir(partition);
+        let simple = unique.simple();
+        // Kafka's form. The name is shortened so that the longest topic still gives a legal file name.
+        let name = dir_name(partition);
+        let kept = &name[..name.len().min(255 - 1 - 32 - DELETE_SUFFIX.len())];
+        let grave = self.path.join(format!("{kept}.{simple}{DELETE_SUFFIX}"));
+        match self.disk.rename(&dir, &grave) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.at("rename", &dir)?,
+        }
+        self.disk.sync_dir(&self.path).at("sync", &self.path)?;
+        self.disk.remove_dir_all(&grave).at("remove", &grave)
+    }
+
+    fn remove_interrupted_deletions(&self) -> Result<(), StorageError> {
+        for entry in self.disk.list(&self.path).at("list", &self.path)? {
+            let is_grave = entry.kind == EntryKind::Directory && is_grave(&entry.name);
+            if is_grave {
+                let path = self.path.join(&entry.name);
+                self.disk.remove_dir_all(&path).at("remove", &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint of all partitions, as one step and durable.
+    ///
+    /// Recovery points may only be written when they are true: after the flush that reported them, and lowered
+    /// before a log is cut.
+    ///
+    /// # Errors
+    /// What the disk refuses; the old file stays then.
+    pub fn write_checkpoint(&self, which: OffsetCheckpoint, offsets: &OffsetMap) -> Result<(), StorageError> {
+        let path = self.path.join(which.file_name());
+        replace_file(&*self.disk, &path, &checkpoint::encode_offsets(offsets)).at("write", &path)
+    }
+
+    /// Ends a clean shutdown: call when every log has been closed and the checkpoints are written.
+    ///
+    /// # Errors
+    /// What the disk refuses; the next start recovers then.
+    pub fn mark_clean_shutdown(self, broker_epoch: Option<i64>) -> Result<(), StorageError> {
+        let path = self.path.join(CLEAN_SHUTDOWN);
+        replace_file(
+            &*self.disk,
+            &path,
+            &checkpoint::encode_clean_shutdown(broker_epoch),
+        )
+        .at("write", &path)
+    }
+
+    /// Where a partition lies.
+    pub fn partition_dir(&self, partition: &TopicPartition) -> PathBuf {
+        self.path.join(dir_name(partition))
+    }
+}
+
+fn dir_name(partition: &TopicPartition) -> String {
+    format!("{}-{}", partition.topic.as_str(), partition.partition)
+}
+
+fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    // One spelling per partition: "t-01" is not "t-1".
+    let number: i32 = partition
+        .parse()
+        .ok()
+        .filter(|number: &i32| number.to_string() == partition)?;
+    let topic = TopicName::new(topic.to_owned()).ok()?;
+    (number >= 0).then_some(TopicPartition {
+        topic,
+        partition: PartitionId::new(number),
+    })
+}
+
+fn is_grave(name: &str) -> bool {
+    name.strip_suffix(DELETE_SUFFIX)
+        .and_then(|rest| rest.rsplit_once('.'))
+        .is_some_and(|(_, id)| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn read_offsets(
+    disk: &dyn Disk,
+    dir: &Path,
+    which: OffsetCheckpoint,
+) -> Result<Option<OffsetMap>, StorageError> {
+    let path = dir.join(which.file_name());
+    let bytes = match read_file(disk, &path, MAX_FILE_BYTES) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            tracing::warn!(path = %path.display(), "checkpoint is too large to be one and is ignored");
+            return Ok(None);
+        }
+        other => other.at("read", &path)?,
+    };
+    let Some(bytes) = bytes else { return Ok(None) };
+    match checkpoint::decode_offsets(&bytes) {
+        Ok(offsets) => Ok(Some(offsets)),
+        Err(problem) => {
+            tracing::warn!(path = %path.display(), %problem, "checkpoint cannot be read and is ignored");
+            Ok(None)
+        }
+    }
+}

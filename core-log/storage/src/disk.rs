@@ -1,0 +1,362 @@
+//! The one door to files: `Disk` (a namespace) and `DiskFile` (positional IO), and the real ones.
+//!
+//! Refuses: following symbolic links when listing, partial writes (a short write is an error), mmap.
+//! Invariants: nothing else in this crate calls `std::fs`; every error carries the path it happened on.
+//!
+//! What we ask of a disk: a write that returned is seen by every later read of this process; data is
+//! durable after `sync_data`, names after `sync_dir`; a rename within a directory is atomic; an append
+//! that was interrupted leaves a prefix of it, never bytes of another file.
+
+use std::cell::RefCell;
+use std::fmt::Debug;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+/// Up to this size, parts are joined in memory: a copy costs less than a second system call.
+const JOIN_LIMIT_BYTES: usize = 64 * 1024;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Read only; the file must exist.
+    Read,
+    /// Read and write; the file must exist.
+    Write,
+    /// Read and write; created empty if it does not exist.
+    Create,
+}
+
+/// Size and age of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Length in bytes.
+    pub len_bytes: u64,
+    /// Last modification, milliseconds since the epoch (0 when the file system does not tell).
+    pub modified_ms: i64,
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name, without the directory.
+    pub name: String,
+    /// What the name stands for.
+    pub kind: EntryKind,
+}
+
+/// Kind of a directory entry. Symbolic links and devices are `Other` and are never followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link, socket, device: foreign to us.
+    Other,
+}
+
+/// Keeps a directory ours until dropped.
+pub trait DirLock: Send + Sync + Debug {}
+
+/// A namespace of files. Blocking; safe to share between threads.
+pub trait Disk: Send + Sync + Debug + 'static {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Size and age, `None` if there is no regular file of that name.
+    fn info(&self, path: &Path) -> io::Result<Option<FileInfo>>;
+    /// Names in a directory, in no order. Names that are not UTF-8 are left out.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Creates a directory and its parents.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Removes a file; a missing one is no error.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory with everything in it; a missing one is no error.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Renames a file or directory, replacing a file of the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes creations, removals and renames in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock file of a directory; `WouldBlock` if another holder has it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
+}
+
+/// An open file with positional IO.
+pub trait DiskFile: Send + Sync + Debug {
+    /// Reads up to `buf.len()` bytes at a position; 0 at the end of the file.
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes all parts, one after another, from a position on.
+    fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn len_bytes(&self) -> io::Result<u64>;
+    /// Cuts or extends the file with zeros.
+    fn set_len(&self, len_bytes: u64) -> io::Result<()>;
+    /// Makes data and length durable.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+/// Fills `buf` from a position; `UnexpectedEof` if the file is shorter.
+pub(crate) fn read_exact_at(file: &dyn DiskFile, buf: &mut [u8], position: u64) -> io::Result<()> {
+    let read = read_up_to(file, buf, position)?;
+    if read < buf.len() {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
+
+/// Fills as much of `buf` as the file has from a position on.
+pub(crate) fn read_up_to(file: &dyn DiskFile, buf: &mut [u8], position: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(&mut buf[filled..], position + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads a whole small file, `None` if there is none; `InvalidData` if it is larger than `limit_bytes`.
+pub(crate) fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    let Some(info) = disk.info(path)? else {
+        return Ok(None);
+    };
+    if info.len_bytes > limit_bytes {
+        return Err(io::Error::new(
+            ErrorKind::InvalidData,
+            format!(
+                "file has {} bytes, at most {limit_bytes} are expected",
+                info.len_bytes
+            ),
+        ));
+    }
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; info.len_bytes as usize];
+    let read = read_up_to(&*file, &mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(Some(bytes))
+}
+
+/// Replaces a file as one step: temporary file, sync, rename, directory sync. After a crash either the
+/// old or the new content is there, whole.
+pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_file_unsynced_name(disk, path, bytes)?;
+    match path.parent() {
+        Some(dir) => disk.sync_dir(dir),
+        None => Ok(()),
+    }
+}
+
+/// As [`replace_file`], but leaves the directory sync to the caller, who has others to do as well.
+pub(crate) fn replace_file_unsynced_name(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let temporary = PathBuf::from(name);
+    let file = disk.open(&temporary, OpenMode::Create)?;
+    file.set_len(0)?;
+    file.write_all_at(&[bytes], 0)?;
+    file.sync_data()?;
+    drop(file);
+    disk.rename(&temporary, path)
+}
+
+/// The real disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StdDisk;
+
+impl StdDisk {
+    /// The real disk, ready to be shared.
+    pub fn shared() -> Arc<dyn Disk> {
+        Arc::new(Self)
+    }
+}
+
+#[derive(Debug)]
+struct StdFile(File);
+
+#[derive(Debug)]
+struct StdLock {
+    _file: File,
+}
+
+impl DirLock for StdLock {}
+
+impl Disk for StdDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::Write => {
+                options.write(true);
+            }
+            OpenMode::Create => {
+                options.write(true).create(true).truncate(false);
+            }
+        }
+        Ok(Arc::new(StdFile(options.open(path)?)))
+    }
+
+    fn info(&self, path: &Path) -> io::Result<Option<FileInfo>> {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_file() => Ok(Some(FileInfo {
+                len_bytes: meta.len(),
+                modified_ms: modified_ms(&meta),
+            })),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let kind = entry.file_type()?;
+            let kind = if kind.is_file() {
+                EntryKind::File
+            } else if kind.is_dir() {
+                EntryKind::Directory
+            } else {
+                EntryKind::Other
+            };
+            entries.push(DirEntry { name, kind });
+        }
+        Ok(entries)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(dir)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(StdLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn modified_ms(meta: &std::fs::Metadata) -> i64 {
+    meta.modified()
+        .ok()
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+        .and_then(|age| i64::try_from(age.as_millis()).ok())
+        .unwrap_or(0)
+}
+
+thread_local! {
+    static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl DiskFile for StdFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(buf, position)
+    }
+
+    fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if parts.len() > 1 && total <= JOIN_LIMIT_BYTES {
+            return JOINED.with_borrow_mut(|joined| {
+                joined.clear();
+                for part in parts {
+                    joined.extend_from_slice(part);
+                }
+                self.0.write_all_at(joined, position)
+            });
+        }
+        let mut at = position;
+        for part in parts {
+            self.0.write_all_at(part, at)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len_bytes: u64) -> io::Result<()> {
+        self.0.set_len(len_bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_written_in_order_whether_joined_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = StdDisk.open(&dir.path().join("f"), OpenMode::Create).unwrap();
+        let large = vec![7_u8; JOIN_LIMIT_BYTES];
+        file.write_all_at(&[b"ab", b"cd"], 1).unwrap();
+        file.write_all_at(&[b"ef", &large], 5).unwrap();
+        let mut bytes = vec![0; 7 + large.len()];
+        read_exact_at(&*file, &mut bytes, 0).unwrap();
+        assert_eq!(&bytes[..7], b"\0abcdef");
+        assert_eq!(&bytes[7..], &large[..]);
+    }
+
+    #[test]
+    fn a_second_holder_of_the_lock_is_refused_until_the_first_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".lock");
+        let first = StdDisk.lock(&path).unwrap();
+        assert_eq!(StdDisk.lock(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(first);
+        StdDisk.lock(&path).unwrap();
+    }
+
+    #[test]
+    fn links_are_listed_as_foreign_and_have_no_info() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link")).unwrap();
+        let entries = StdDisk.list(dir.path()).unwrap();
+        assert_eq!(entries[0].kind, EntryKind::Other);
+        assert_eq!(StdDisk.info(&dir.path().join("link")).unwrap(), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! Names of the files of a segment: `<base offset, 20 digits>.<kind>`.
+
+use std::path::{Path, PathBuf};
+
+use highwater_types::Offset;
+
+/// What a file of a segment holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Log,
+    OffsetIndex,
+    TimeIndex,
+    TxnIndex,
+    ProducerSnapshot,
+}
+
+impl FileKind {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Log,
+        Self::OffsetIndex,
+        Self::TimeIndex,
+        Self::TxnIndex,
+        Self::ProducerSnapshot,
+    ];
+
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::OffsetIndex => "index",
+            Self::TimeIndex => "timeindex",
+            Self::TxnIndex => "txnindex",
+            Self::ProducerSnapshot => "snapshot",
+        }
+    }
+}
+
+/// Where the file of a kind lies.
+pub(crate) fn path(dir: &Path, base: Offset, kind: FileKind) -> PathBuf {
+    dir.join(format!("{:020}.{}", base.get(), kind.extension()))
+}
+
+/// Reads a name; `None` for everything that is not exactly ours (hostile input 104).
+pub(crate) fn parse(name: &str) -> Option<(Offset, FileKind)> {
+    let (digits, extension) = name.split_once('.')?;
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let base: i64 = digits.parse().ok()?;
+    let kind = FileKind::ALL
+        .into_iter()
+        .find(|kind| kind.extension() == extension)?;
+    Some((Offset::new(base), kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kafkas_and_foreign_ones_are_not_ours() {
+        let dir = Path::new("t-0");
+        assert_eq!(
+            path(dir, Offset::new(42), FileKind::TimeIndex),
+            dir.join("00000000000000000042.timeindex")
+        );
+        for kind in FileKind::ALL {
+            let name = path(Path::new(""), Offset::new(7), kind)
+                .to_string_lossy()
+                .into_owned();
+            assert_eq!(parse(&name), Some((Offset::new(7), kind)));
+        }
+        for foreign in [
+            "42.log",
+            "00000000000000000042.log.tmp",
+            "00000000000000000042",
+            "-0000000000000000042.log",
+            "99999999999999999999.log",
+            "0000000000000000004x.log",
+            "leader-epoch-checkpoint",
+            "",
+        ] {
+            assert_eq!(parse(foreign), None, "{foreign:?}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Making appended data durable, with the sync itself outside the partition's lock (section 2.2).
+//!
+//! `begin_flush` (under the lock) -> `FlushPlan::execute` (anywhere) -> `finish_flush` (under the lock). Appends
+//! go on in between; the recovery point moves to what the plan covered.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use highwater_types::{Offset, Timestamp};
+
+use super::PartitionLog;
+use crate::config::FlushPolicy;
+use crate::disk::{Disk, DiskFile, OpenMode, replace_file_unsynced_name};
+use crate::error::{At, StorageError};
+use crate::files::{self, FileKind};
+use crate::leader_epochs;
+use crate::producer_state::encode_snapshot;
+
+/// Files to sync, and what is durable once they are.
+#[derive(Debug)]
+#[must_use = "a plan does nothing until it is executed and finished"]
+pub struct FlushPlan {
+    disk: Arc<dyn Disk>,
+    dir: Arc<Path>,
+    upto: Offset,
+    truncations: u64,
+    active: Option<(PathBuf, Arc<dyn DiskFile>)>,
+    others: Vec<PathBuf>,
+    sync_names: bool,
+}
+
+impl FlushPlan {
+    /// Log end offset when the plan was made: everything below is durable once it has been executed.
+    pub fn upto(&self) -> Offset {
+        self.upto
+    }
+
+    /// Syncs. Blocks; belongs on a thread of its own.
+    ///
+    /// # Errors
+    /// The first sync that fails. Pass it to `finish_flush`, which fences the log; never execute again.
+    pub fn execute(&self) -> Result<(), StorageError> {
+        for path in &self.others {
+            match self.disk.open(path, OpenMode::Read) {
+                Ok(file) => file.sync_data().at("sync", path)?,
+                // Retention or truncation has removed it since: nothing left to keep.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => {
+                    return Err(StorageError::Io {
+                        action: "open",
+                        path: path.clone(),
+                        source,
+                    });
+                }
+            }
+        }
+        if let Some((path, file)) = &self.active {
+            file.sync_data().at("sync", path)?;
+        }
+        if self.sync_names {
+            self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+        }
+        Ok(())
+    }
+}
+
+impl PartitionLog {
+    /// Whether the flush policy asks for a flush now.
+    pub fn flush_due(&self, now: Timestamp) -> bool {
+        let unflushed = self.end.distance_from(self.recovery_point);
+        match (self.config.flush, self.unflushed_since) {
+            (_, None) | (FlushPolicy::Os, _) => false,
+            (FlushPolicy::OnAck, Some(_)) => unflushed > 0,
+            (FlushPolicy::Interval { messages, ms }, Some(since)) => {
+                unflushed >= messages || now.distance_from_ms(since) >= ms
+            }
+        }
+    }
+
+    /// Writes index tails and the epoch checkpoint, and lists what must be synced.
+    ///
+    /// # Errors
+    /// A fenced log, or a write that fails (which fences it).
+    pub fn begin_flush(&mut self) -> Result<FlushPlan, StorageError> {
+        self.check_fence()?;
+        let result = self.write_small_files();
+        self.fencing(result)?;
+        let mut active = None;
+        if self.active.size_bytes > 0 && self.recovery_point < self.end {
+            let result = self.active.writer();
+            let file = self.fencing(result)?;
+            active = Some((self.active.file.path(), file));
+        }
+        self.unflushed_since = None;
+        Ok(FlushPlan {
+            disk: Arc::clone(&self.disk),
+            dir: Arc::clone(&self.dir),
+            upto: self.end,
+            truncations: self.truncations,
+            active,
+            others: std::mem::take(&mut self.unsynced),
+            sync_names: std::mem::take(&mut self.names_changed),
+        })
+    }
+
+    fn write_small_files(&mut self) -> Result<(), StorageError> {
+        if self.active.index.has_pending() {
+            self.active.write_index()?;
+        }
+        if self.epochs_changed {
+            let path = self.dir.join(leader_epochs::FILE_NAME);
+            replace_file_unsynced_name(&*self.disk, &path, &self.epochs.encode()).at("write", &path)?;
+            self.epochs_changed = false;
+            self.names_changed = true;
+        }
+        Ok(())
+    }
+
+    /// Takes note of an executed plan; gives the recovery point.
+    ///
+    /// # Errors
+    /// The failure that is passed in; the log is fenced then (invariant 22).
+    pub fn finish_flush(
+        &mut self,
+        plan: &FlushPlan,
+        outcome: Result<(), StorageError>,
+    ) -> Result<Offset, StorageError> {
+        self.fencing(outcome)?;
+        self.check_fence()?;
+        if plan.truncations == self.truncations {
+            self.recovery_point = self.recovery_point.max(plan.upto);
+        }
+        Ok(self.recovery_point)
+    }
+
+    /// Flushes at once, on this thread.
+    ///
+    /// # Errors
+    /// As the three steps.
+    pub fn flush(&mut self) -> Result<Offset, StorageError> {
+        let plan = self.begin_flush()?;
+        let outcome = plan.execute();
+        self.finish_flush(&plan, outcome)
+    }
+
+    /// Writes everything that makes the next open quick, makes it durable, and gives the log end offset.
+    ///
+    /// # Errors
+    /// As `flush`; the shutdown is not clean then and the marker must not be written.
+    pub fn close(mut self) -> Result<Offset, StorageError> {
+        self.check_fence()?;
+        self.active.index.seal(self.active.base_offset);
+        if self.active.size_bytes > 0 {
+            // Even without entries: files that are there say "this is all", missing ones ask for a scan.
+            self.active.write_index()?;
+            for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+                self.unsynced
+                    .push(files::path(&self.dir, self.active.base_offset, kind));
+            }
+        }
+        if !self.producers.is_empty() {
+            self.write_producer_snapshot(self.end)?;
+        }
+        self.names_changed |= self.end > Offset::ZERO;
+        self.flush()
+    }
+
+    /// Writes the producer state as of `offset`, the log's end.
+    pub(super) fn write_producer_snapshot(&mut self, offset: Offset) -> Result<(), StorageError> {
+        let path = files::path(&self.dir, offset, FileKind::ProducerSnapshot);
+        let file = self.disk.open(&path, OpenMode::Create).at("open", &path)?;
+        // Torn by a crash, it fails its checksum and the one before it is used.
+        file.set_len(0).at("write", &path)?;
+        file.write_all_at(&[&encode_snapshot(&self.producers)], 0)
+            .at("write", &path)?;
+        self.unsynced.push(path);
+        self.names_changed = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,785 @@
+//! Opening a log: what is on disk decides, checkpoints and indexes only save work.
+//!
+//! After a clean shutdown only the stretch behind the last index entry is read. After a kill, every segment that
+//! reaches above the recovery point is read in full with checksums, and its indexes are rebuilt. The first batch
+//! that does not hold is a torn tail if nothing valid lies behind it and nothing there was durable: it is cut off.
+//! Otherwise the partition is refused, untouched (section 2.4).
+//!
+//! Worked case: offsets 0..=9 durable (recovery point 10), 10..=14 written, killed while writing 15. The file ends
+//! with half a batch at 15; nothing valid behind it: cut, the log ends at 15. Had a bit of the batch at 12 flipped,
+//! the batch at 13 would be valid behind it: refused, since cutting would lose 13 and 14.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use highwater_types::record::{BatchHeader, RecordBatch};
+use highwater_types::{LeaderEpoch, Offset, Timestamp};
+
+use super::PartitionLog;
+use super::append::parse_marker;
+use crate::config::LogConfig;
+use crate::disk::{Disk, DiskFile, EntryKind, FileInfo, OpenMode, read_file};
+use crate::error::{At, BadBatch, CorruptionEvidence, StorageError};
+use crate::files::{self, FileKind};
+use crate::index::{Indexed, SparseIndex};
+use crate::leader_epochs::{self, LeaderEpochs};
+use crate::producer_state::{ProducerState, decode_snapshot};
+use crate::scan::{Depth, Expect, Scanner, Step, valid_batch_behind};
+use crate::segment::{Active, Sealed, SegmentFile};
+use crate::txn_index::AbortedTransaction;
+
+/// No producer snapshot or epoch file of ours is larger.
+const MAX_STATE_FILE_BYTES: u64 = 1 << 30;
+
+/// What to do with damage that is no torn tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CorruptionPolicy {
+    /// Refuse the partition and change nothing.
+    Refuse,
+    /// Cut the log at the damage and lose what lies behind: for an operator who has decided so.
+    TruncateAtDamage,
+}
+
+/// What the owner of the data directory knows about a log before opening it.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenOptions {
+    /// The marker was there: files are as they were closed.
+    pub clean_shutdown: bool,
+    /// From the checkpoint: everything below was durable. Lower it there before cutting a log.
+    pub recovery_point: Offset,
+    /// From the checkpoint: everything below was deleted.
+    pub log_start: Offset,
+    /// Wall time, for what has no timestamp.
+    pub now: Timestamp,
+    /// What to do with damage that is no torn tail.
+    pub corruption: CorruptionPolicy,
+}
+
+/// Which path an open took (section 2.5, rule 3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Segments found.
+    pub segments: usize,
+    /// Segments read in full with checksums.
+    pub segments_scanned: usize,
+    /// Sealed segments whose index files were missing or impossible.
+    pub indexes_rebuilt: usize,
+    /// Bytes of torn tail that were cut off.
+    pub truncated_bytes: u64,
+    /// The log ends below its recovery point: durable data is missing, or a cut was not followed by a checkpoint.
+    pub below_recovery_point: bool,
+    /// Batches read to bring producer state up to date.
+    pub producer_batches_replayed: u64,
+}
+
+/// A segment as found.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    base: Offset,
+    info: FileInfo,
+}
+
+/// What reading a segment told.
+struct Scanned {
+    index: SparseIndex,
+    end: Offset,
+    size_bytes: u64,
+    first_timestamp: Option<Timestamp>,
+    last_batch: Option<(Offset, u64)>,
+    epochs: Vec<(LeaderEpoch, Offset)>,
+    bad: Option<(BadBatch, u64)>,
+}
+
+/// The opening of one log.
+struct Opening<'a> {
+    disk: Arc<dyn Disk>,
+    dir: Arc<Path>,
+    config: Arc<LogConfig>,
+    options: &'a OpenOptions,
+    report: RecoveryReport,
+    /// Epochs found by scanning, for a checkpoint that is behind or lost.
+    epochs: Vec<(LeaderEpoch, Offset)>,
+    snapshots: Vec<Offset>,
+    names_changed: bool,
+    /// Transaction indexes of these segments are rebuilt while producers are replayed.
+    scanned_from: Option<Offset>,
+}
+
+impl PartitionLog {
+    /// Opens the log in `dir`, which is created if it does not exist. A new log creates no file yet.
+    ///
+    /// # Errors
+    /// [`StorageError::CorruptLog`] for damage that is no torn tail, and what the disk refuses.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        config: Arc<LogConfig>,
+        options: OpenOptions,
+    ) -> Result<(Self, RecoveryReport), StorageError> {
+        disk.create_dir_all(&dir).at("create", &dir)?;
+        let mut opening = Opening {
+            disk,
+            dir: Arc::from(dir),
+            config,
+            options: &options,
+            report: RecoveryReport::default(),
+            epochs: Vec::new(),
+            snapshots: Vec::new(),
+            names_changed: false,
+            scanned_from: None,
+        };
+        let found = opening.list()?;
+        let (sealed, active, end) = opening.segments(found)?;
+        opening.finish(sealed, active, end)
+    }
+}
+
+impl Opening<'_> {
+    /// Segments in order; removes what an interrupted operation left behind. Foreign names stay untouched.
+    fn list(&mut self) -> Result<Vec<Found>, StorageError> {
+        let mut logs = BTreeMap::new();
+        let mut others = Vec::new();
+        for entry in self.disk.list(&self.dir).at("list", &self.dir)? {
+            if entry.kind != EntryKind::File {
+                continue;
+            }
+            if entry.name.ends_with(".tmp") {
+                let path = self.dir.join(&entry.name);
+                self.disk.remove_file(&path).at("remove", &path)?;
+                continue;
+            }
+            match files::parse(&entry.name) {
+                Some((base, FileKind::Log)) => {
+                    let path = self.dir.join(&entry.name);
+                    if let Some(info) = self.disk.info(&path).at("inspect", &path)? {
+                        logs.insert(base, Found { base, info });
+                    }
+                }
+                Some((base, FileKind::ProducerSnapshot)) => self.snapshots.push(base),
+                Some((base, kind)) => others.push((base, kind)),
+                None => {}
+            }
+        }
+        for (base, kind) in others {
+            if !logs.contains_key(&base) {
+                let path = files::path(&self.dir, base, kind);
+                self.disk.remove_file(&path).at("remove", &path)?;
+                self.names_changed = true;
+            }
+        }
+        self.snapshots.sort_unstable();
+        Ok(logs.into_values().collect())
+    }
+
+    /// Checks or scans every segment, cuts a torn tail.
+    fn segments(&mut self, found: Vec<Found>) -> Result<(Vec<Sealed>, Active, Offset), StorageError> {
+        self.report.segments = found.len();
+        let mut sealed = Vec::with_capacity(found.len().saturating_sub(1));
+        let mut expect_epoch = LeaderEpoch::UNKNOWN;
+        let mut end = found.first().map_or(self.options.log_start, |first| first.base);
+        for (at, segment) in found.iter().enumerate() {
+            let file = self.segment_file(segment.base);
+            if segment.base < end {
+                return Err(StorageError::OverlappingSegments {
+                    path: file.path(),
+                    base_offset: segment.base,
+                    previous_end: end,
+                });
+            }
+            let Some(next) = found.get(at + 1) else {
+                let scanned = self.last_segment(segment, &file, expect_epoch)?;
+                end = scanned.end;
+                let active = self.active(segment, file, scanned);
+                return Ok((sealed, active, end));
+            };
+            let trusted = self.options.clean_shutdown || next.base <= self.options.recovery_point;
+            if trusted {
+                self.check_index_files(segment, &file)?;
+                sealed.push(Sealed::new(
+                    file,
+                    segment.info.len_bytes,
+                    segment.info.modified_ms,
+                ));
+                // Its last record lies somewhere below the next segment.
+                end = segment.base;
+                continue;
+            }
+            let mut scanned = self.scan(segment, &file, expect_epoch)?;
+            expect_epoch = scanned.epochs.last().map_or(expect_epoch, |(epoch, _)| *epoch);
+            end = scanned.end;
+            if scanned.bad.is_some() {
+                let later = &found[at + 1..];
+                self.cut(segment, &file, &mut scanned, later)?;
+                let active = self.active(segment, file, scanned);
+                return Ok((sealed, active, end));
+            }
+            let size_bytes = scanned.size_bytes;
+            let max = scanned.index.max_timestamp();
+            self.write_index_files(segment.base, scanned.index)?;
+            sealed.push(Sealed::new(file, size_bytes, segment.info.modified_ms).with_max_timestamp(max));
+        }
+        // No segment at all: a new log.
+        let base = self.options.log_start;
+        Ok((sealed, Active::new(self.segment_file(base)), base))
+    }
+
+    fn last_segment(
+        &mut self,
+        segment: &Found,
+        file: &Arc<SegmentFile>,
+        epoch: LeaderEpoch,
+    ) -> Result<Scanned, StorageError> {
+        if self.options.clean_shutdown
+            && let Some(scanned) = self.resume(segment, file)?
+        {
+            return Ok(scanned);
+        }
+        let mut scanned = self.scan(segment, file, epoch)?;
+        if scanned.bad.is_some() {
+            self.cut(segment, file, &mut scanned, &[])?;
+        }
+        Ok(scanned)
+    }
+
+    /// Reads only what lies behind the last index entry; `None` if anything there is odd.
+    fn resume(&mut self, segment: &Found, file: &Arc<SegmentFile>) -> Result<Option<Scanned>, StorageError> {
+        if segment.info.len_bytes == 0 {
+            return Ok(Some(empty(segment.base)));
+        }
+        let Some((offsets, times)) = self.read_index_files(segment.base)? else {
+            return Ok(None);
+        };
+        let Some(mut index) = SparseIndex::load(segment.base, segment.info.len_bytes, &offsets, &times)
+        else {
+            return Ok(None);
+        };
+        let handle = file.handle(OpenMode::Read)?;
+        let path = file.path();
+        let mut expect = Expect::segment(segment.base);
+        let mut first = Scanner::new(&*handle, 0..segment.info.len_bytes, Depth::Headers, expect);
+        let Step::Batch(first, _) = first.step().at("read", &path)? else {
+            return Ok(None);
+        };
+        let range = index.last_position()..segment.info.len_bytes;
+        expect.next_offset = segment.base;
+        let mut scanner = Scanner::new(&*handle, range, Depth::Checksums, expect);
+        let mut scanned = Scanned {
+            first_timestamp: known_time(first.max_timestamp),
+            ..empty(segment.base)
+        };
+        loop {
+            match scanner.step().at("read", &path)? {
+                Step::Batch(header, position) => {
+                    index.resume(indexed(&header, position));
+                    scanned.last_batch = Some((header.base_offset, position));
+                    scanned.end = header.next_offset();
+                }
+                Step::End => break,
+                Step::Bad(..) => return Ok(None),
+            }
+        }
+        if index
+            .last_time_offset(segment.base)
+            .is_some_and(|last| last >= scanned.end)
+        {
+            return Ok(None);
+        }
+        scanned.size_bytes = scanner.position();
+        scanned.index = index;
+        Ok(Some(scanned))
+    }
+
+    /// Reads a segment in full, with checksums.
+    fn scan(
+        &mut self,
+        segment: &Found,
+        file: &Arc<SegmentFile>,
+        epoch: LeaderEpoch,
+    ) -> Result<Scanned, StorageError> {
+        self.report.segments_scanned += 1;
+        self.scanned_from.get_or_insert(segment.base);
+        let handle = file.handle(OpenMode::Read)?;
+        let path = file.path();
+        let expect = Expect {
+            epoch,
+            ..Expect::segment(segment.base)
+        };
+        let mut scanner = Scanner::new(&*handle, 0..segment.info.len_bytes, Depth::Checksums, expect);
+        let mut scanned = empty(segment.base);
+        loop {
+            match scanner.step().at("read", &path)? {
+                Step::Batch(header, position) => {
+                    if position == 0 {
+                        scanned.first_timestamp = known_time(header.max_timestamp);
+                    }
+                    let interval = self.config.index_interval_bytes;
+                    scanned
+                        .index
+                        .append(segment.base, indexed(&header, position), interval);
+                    scanned.last_batch = Some((header.base_offset, position));
+                    scanned.end = header.next_offset();
+                    let epoch = header.partition_leader_epoch;
+                    if scanned.epochs.last().is_none_or(|(last, _)| *last < epoch) {
+                        scanned.epochs.push((epoch, header.base_offset));
+                    }
+                }
+                Step::End => break,
+                Step::Bad(bad, position) => {
+                    scanned.bad = Some((bad, position));
+                    break;
+                }
+            }
+        }
+        scanned.size_bytes = scanner.position();
+        self.epochs.extend(&scanned.epochs);
+        Ok(scanned)
+    }
+
+    /// Cuts a segment at the first batch that does not hold, and removes later ones; refuses if that is damage and
+    /// not a torn tail.
+    fn cut(
+        &mut self,
+        segment: &Found,
+        file: &Arc<SegmentFile>,
+        scanned: &mut Scanned,
+        later: &[Found],
+    ) -> Result<(), StorageError> {
+        let Some((problem, position)) = scanned.bad.take() else {
+            return Ok(());
+        };
+        let path = file.path();
+        if let Some(evidence) = self.evidence(segment, file, scanned.end, position, later)? {
+            if self.options.corruption == CorruptionPolicy::Refuse {
+                return Err(StorageError::CorruptLog {
+                    path,
+                    position,
+                    expected_offset: scanned.end,
+                    problem,
+                    evidence,
+                });
+            }
+            tracing::warn!(path = %path.display(), position, %problem, %evidence, "cutting a damaged log as told");
+        }
+        // Newest first: a crash in between leaves a log without holes.
+        for segment in later.iter().rev() {
+            self.report.truncated_bytes += segment.info.len_bytes;
+            remove_segment(&*self.disk, &self.dir, segment.base)?;
+        }
+        if !later.is_empty() {
+            self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+        }
+        self.report.truncated_bytes += segment.info.len_bytes - position;
+        let writer = file.handle(OpenMode::Write)?;
+        writer.set_len(position).at("truncate", &path)?;
+        writer.sync_data().at("sync", &path)
+    }
+
+    fn evidence(
+        &self,
+        segment: &Found,
+        file: &Arc<SegmentFile>,
+        expected: Offset,
+        position: u64,
+        later: &[Found],
+    ) -> Result<Option<CorruptionEvidence>, StorageError> {
+        if expected < self.options.recovery_point {
+            return Ok(Some(CorruptionEvidence::BelowRecoveryPoint(
+                self.options.recovery_point,
+            )));
+        }
+        let handle = file.handle(OpenMode::Read)?;
+        // A batch that follows the damaged one has a higher offset than the one expected at the damage.
+        let behind = valid_batch_behind(&*handle, position + 1..segment.info.len_bytes, expected)
+            .at("read", &file.path())?;
+        if let Some(offset) = behind {
+            return Ok(Some(CorruptionEvidence::ValidBatchBehind(offset)));
+        }
+        for segment in later {
+            let file = self.segment_file(segment.base);
+            let handle = file.handle(OpenMode::Read)?;
+            let behind =
+                valid_batch_behind(&*handle, 0..segment.info.len_bytes, expected).at("read", &file.path())?;
+            if let Some(offset) = behind {
+                return Ok(Some(CorruptionEvidence::ValidBatchBehind(offset)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn active(&self, segment: &Found, file: Arc<SegmentFile>, scanned: Scanned) -> Active {
+        let mut active = Active::new(file);
+        active.base_offset = segment.base;
+        active.size_bytes = scanned.size_bytes;
+        active.index = scanned.index;
+        active.first_timestamp = scanned.first_timestamp;
+        active.first_append = (scanned.size_bytes > 0).then_some(self.options.now);
+        active.last_batch = scanned.last_batch;
+        active
+    }
+
+    /// Looks whether the index files of a sealed segment can be right, and rebuilds them if not. Entries are not
+    /// compared with the log: a wrong one is noticed by the reader who follows it.
+    fn check_index_files(&mut self, segment: &Found, file: &Arc<SegmentFile>) -> Result<(), StorageError> {
+        let mut right = true;
+        for (kind, entry_bytes) in [
+            (FileKind::OffsetIndex, crate::index::OFFSET_ENTRY_BYTES),
+            (FileKind::TimeIndex, crate::index::TIME_ENTRY_BYTES),
+        ] {
+            let path = files::path(&self.dir, segment.base, kind);
+            let info = self.disk.info(&path).at("inspect", &path)?;
+            right &= info.is_some_and(|info| info.len_bytes % entry_bytes == 0);
+        }
+        if right {
+            return Ok(());
+        }
+        self.report.indexes_rebuilt += 1;
+        let scanned = self.scan(segment, file, LeaderEpoch::UNKNOWN)?;
+        if let Some((problem, position)) = scanned.bad {
+            return Err(StorageError::CorruptLog {
+                path: file.path(),
+                position,
+                expected_offset: scanned.end,
+                problem,
+                evidence: CorruptionEvidence::BelowRecoveryPoint(self.options.recovery_point),
+            });
+        }
+        self.write_index_files(segment.base, scanned.index)
+    }
+
+    fn read_index_files(&self, base: Offset) -> Result<Option<(Vec<u8>, Vec<u8>)>, StorageError> {
+        let read = |kind| {
+            let path = files::path(&self.dir, base, kind);
+            read_file(&*self.disk, &path, u64::from(u32::MAX)).at("read", &path)
+        };
+        Ok(read(FileKind::OffsetIndex)?.zip(read(FileKind::TimeIndex)?))
+    }
+
+    fn write_index_files(&mut self, base: Offset, mut index: SparseIndex) -> Result<(), StorageError> {
+        index.seal(base);
+        let (offsets, times) = index.pending();
+        for (kind, pending) in [(FileKind::OffsetIndex, offsets), (FileKind::TimeIndex, times)] {
+            let path = files::path(&self.dir, base, kind);
+            crate::disk::replace_file_unsynced_name(&*self.disk, &path, &pending.bytes).at("write", &path)?;
+        }
+        self.names_changed = true;
+        Ok(())
+    }
+
+    fn finish(
+        mut self,
+        sealed: Vec<Sealed>,
+        active: Active,
+        end: Offset,
+    ) -> Result<(PartitionLog, RecoveryReport), StorageError> {
+        let first = sealed
+            .first()
+            .map_or(active.base_offset, |segment| segment.base_offset);
+        let start = self.options.log_start.max(first);
+        self.report.below_recovery_point = self.report.segments > 0 && end < self.options.recovery_point;
+        let mut log = PartitionLog {
+            disk: Arc::clone(&self.disk),
+            dir: Arc::clone(&self.dir),
+            config: Arc::clone(&self.config),
+            start: start.min(end),
+            end,
+            // Everything an unclean open has read is only as durable as the checkpoint says.
+            recovery_point: match self.options.clean_shutdown {
+                true => end,
+                false => self.options.recovery_point.min(end),
+            },
+            sealed,
+            active,
+            epochs: LeaderEpochs::default(),
+            epochs_changed: false,
+            producers: ProducerState::default(),
+            unsynced: Vec::new(),
+            names_changed: self.names_changed,
+            unflushed_since: None,
+            truncations: 0,
+            fence: None,
+            last_read: Mutex::new(None),
+        };
+        self.unsynced_after_kill(&mut log);
+        if start > end {
+            // Everything below was deleted on purpose, and the tail above was lost: begin anew at the start.
+            log.reset_to(start)?;
+        }
+        log.load_epochs(&self.epochs)?;
+        self.report.producer_batches_replayed = log.load_producers(&self.snapshots, self.scanned_from)?;
+        log.release_files();
+        Ok((log, self.report))
+    }
+
+    /// After a kill, the log files above the recovery point may be in the page cache only: the next flush syncs
+    /// them even if nothing is appended.
+    fn unsynced_after_kill(&self, log: &mut PartitionLog) {
+        if log.recovery_point >= log.end {
+            return;
+        }
+        log.unflushed_since = Some(self.options.now);
+        log.names_changed = true;
+        let sealed = log
+            .sealed
+            .iter()
+            .zip(log.sealed.iter().skip(1).map(|next| next.base_offset));
+        let last = log.sealed.last().map(|last| (last, log.active.base_offset));
+        log.unsynced = sealed
+            .chain(last)
+            .filter(|(_, end)| *end > log.recovery_point)
+            .map(|(segment, _)| segment.file.path())
+            .collect();
+    }
+
+    fn segment_file(&self, base: Offset) -> Arc<SegmentFile> {
+        Arc::new(SegmentFile::new(
+            Arc::clone(&self.disk),
+            Arc::clone(&self.dir),
+            base,
+        ))
+    }
+}
+
+impl PartitionLog {
+    /// Loads the epoch checkpoint, brings it in line with the log, and rebuilds it from the batches if it is lost.
+    fn load_epochs(&mut self, scanned: &[(LeaderEpoch, Offset)]) -> Result<(), StorageError> {
+        let path = self.dir.join(leader_epochs::FILE_NAME);
+        let loaded = match read_file(&*self.disk, &path, MAX_STATE_FILE_BYTES).at("read", &path)? {
+            Some(bytes) => match LeaderEpochs::decode(&bytes) {
+                Ok(epochs) => Some(epochs),
+                Err(problem) => {
+                    tracing::warn!(path = %path.display(), %problem, "leader epochs are rebuilt from the log");
+                    None
+                }
+            },
+            None => None,
+        };
+        let known = loaded.is_some();
+        self.epochs = loaded.unwrap_or_default();
+        self.epochs_changed = !known && self.end > self.start;
+        if self.epochs.last_start().is_some_and(|last| last > self.end) {
+            self.epochs_changed |= self.epochs.truncate_end(self.end);
+        }
+        if known {
+            for (epoch, start) in scanned {
+                self.epochs_changed |= self.epochs.assign(*epoch, *start);
+            }
+        } else {
+            let mut rebuilt = LeaderEpochs::default();
+            self.replay(self.start, |step| {
+                rebuilt.assign(step.header.partition_leader_epoch, step.header.base_offset);
+            })?;
+            self.epochs = rebuilt;
+        }
+        self.epochs_changed |= self.epochs.truncate_start(self.start);
+        Ok(())
+    }
+
+    /// Loads the newest snapshot that holds, and replays the batches behind it. Transaction indexes from
+    /// `rebuild_txn_from` on are written anew. Says how many batches were replayed.
+    pub(super) fn load_producers(
+        &mut self,
+        snapshots: &[Offset],
+        rebuild_txn_from: Option<Offset>,
+    ) -> Result<u64, StorageError> {
+        let bound = match rebuild_txn_from {
+            // To find again what aborted, producers must be known as of where the rebuilding begins.
+            Some(from) => from,
+            None => self.end,
+        };
+        let mut from = self
+            .sealed
+            .first()
+            .map_or(self.active.base_offset, |first| first.base_offset);
+        self.producers = ProducerState::default();
+        for offset in snapshots.iter().rev() {
+            let path = files::path(&self.dir, *offset, FileKind::ProducerSnapshot);
+            if *offset > bound {
+                continue;
+            }
+            let Some(bytes) = read_file(&*self.disk, &path, MAX_STATE_FILE_BYTES).at("read", &path)? else {
+                continue;
+            };
+            match decode_snapshot(&bytes) {
+                Ok(state) => {
+                    self.producers = state;
+                    from = *offset;
+                    break;
+                }
+                Err(problem) => {
+                    tracing::warn!(path = %path.display(), %problem, "producer snapshot is skipped");
+                    self.disk.remove_file(&path).at("remove", &path)?;
+                }
+            }
+        }
+        for offset in snapshots.iter().filter(|offset| **offset > self.end) {
+            let path = files::path(&self.dir, *offset, FileKind::ProducerSnapshot);
+            self.disk.remove_file(&path).at("remove", &path)?;
+        }
+        if let Some(rebuild_from) = rebuild_txn_from {
+            self.remove_txn_indexes(rebuild_from)?;
+        }
+        let mut replayed = 0;
+        let mut producers = std::mem::take(&mut self.producers);
+        let mut aborted: Vec<(Offset, AbortedTransaction)> = Vec::new();
+        self.replay(from, |step| {
+            replayed += 1;
+            match step.marker {
+                Some(marker) => {
+                    let header = step.header;
+                    let entry = producers.apply_marker(&marker, header.last_offset(), header.max_timestamp);
+                    aborted.extend(entry.map(|entry| (step.segment, entry)));
+                }
+                None if step.header.is_control() => {}
+                None => producers.apply(step.header),
+            }
+        })?;
+        self.producers = producers;
+        if let Some(rebuild_from) = rebuild_txn_from {
+            for (segment, entry) in aborted {
+                if segment >= rebuild_from {
+                    self.append_to_txn_index(segment, &entry.encode())?;
+                }
+            }
+        }
+        Ok(replayed)
+    }
+
+    pub(super) fn remove_txn_indexes(&mut self, from: Offset) -> Result<(), StorageError> {
+        let sealed = self.sealed.iter().map(|segment| segment.base_offset);
+        for base in sealed
+            .chain([self.active.base_offset])
+            .filter(|base| *base >= from)
+        {
+            let path = files::path(&self.dir, base, FileKind::TxnIndex);
+            if self.disk.info(&path).at("inspect", &path)?.is_some() {
+                self.disk.remove_file(&path).at("remove", &path)?;
+                self.names_changed = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks over the batches from the one that holds `from` on, reading headers, and control batches whole.
+    fn replay(&self, from: Offset, mut visit: impl FnMut(Replayed<'_>)) -> Result<(), StorageError> {
+        let first = self
+            .sealed
+            .partition_point(|segment| segment.base_offset <= from)
+            .saturating_sub(1);
+        let sealed = self.sealed.iter().skip(first);
+        let mut spans: Vec<(&Arc<SegmentFile>, Offset, u64, u64)> = Vec::new();
+        for segment in sealed {
+            let position = match segment.base_offset <= from {
+                true => segment.position_for_offset(from)?,
+                false => 0,
+            };
+            spans.push((&segment.file, segment.base_offset, position, segment.size_bytes));
+        }
+        let active = &self.active;
+        if active.size_bytes > 0 {
+            let position = match active.base_offset <= from {
+                true => active.position_for_offset(from),
+                false => 0,
+            };
+            spans.push((&active.file, active.base_offset, position, active.size_bytes));
+        }
+        for (file, base, position, size) in spans {
+            // A damaged index can lead anywhere: then the segment is read from its beginning.
+            if !self.replay_segment(file, base, position..size, from, &mut visit)?
+                && !self.replay_segment(file, base, 0..size, from, &mut visit)?
+            {
+                tracing::warn!(path = %file.path().display(), "batches behind a damaged one were not replayed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether the walk reached the end of the range; has visited nothing if the first batch was bad.
+    fn replay_segment(
+        &self,
+        file: &Arc<SegmentFile>,
+        segment: Offset,
+        range: std::ops::Range<u64>,
+        from: Offset,
+        visit: &mut impl FnMut(Replayed<'_>),
+    ) -> Result<bool, StorageError> {
+        let handle: Arc<dyn DiskFile> = file.handle(OpenMode::Read)?;
+        let path = file.path();
+        let begin = range.start;
+        let mut scanner = Scanner::new(&*handle, range, Depth::Headers, Expect::segment(segment));
+        loop {
+            match scanner.step().at("read", &path)? {
+                Step::Batch(header, position) => {
+                    if position == begin && begin > 0 && header.base_offset > from {
+                        return Ok(false);
+                    }
+                    if header.last_offset() < from {
+                        continue;
+                    }
+                    let mut marker = None;
+                    if header.is_control() {
+                        let bytes = scanner.batch_bytes(&header, position).at("read", &path)?;
+                        marker = RecordBatch::parse(bytes)
+                            .ok()
+                            .and_then(|(batch, _)| parse_marker(&batch));
+                    }
+                    visit(Replayed {
+                        header: &header,
+                        segment,
+                        marker,
+                    });
+                }
+                Step::End => return Ok(true),
+                Step::Bad(_, position) => {
+                    return if position == begin && begin > 0 {
+                        Ok(false)
+                    } else {
+                        Ok(true)
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// A batch met while replaying.
+struct Replayed<'a> {
+    header: &'a BatchHeader,
+    /// Base offset of its segment.
+    segment: Offset,
+    marker: Option<crate::producer_state::Marker>,
+}
+
+/// Removes all files of a segment, the log last: without it the others are known to be leftovers.
+pub(super) fn remove_segment(disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), StorageError> {
+    for kind in FileKind::ALL.into_iter().rev() {
+        let path = files::path(dir, base, kind);
+        disk.remove_file(&path).at("remove", &path)?;
+    }
+    Ok(())
+}
+
+fn empty(base: Offset) -> Scanned {
+    Scanned {
+        index: SparseIndex::default(),
+        end: base,
+        size_bytes: 0,
+        first_timestamp: None,
+        last_batch: None,
+        epochs: Vec::new(),
+        bad: None,
+    }
+}
+
+fn known_time(timestamp: Timestamp) -> Option<Timestamp> {
+    Some(timestamp).filter(|at| at.get() >= 0)
+}
+
+fn indexed(header: &BatchHeader, position: u64) -> Indexed {
+    Indexed {
+        last_offset: header.last_offset(),
+        max_timestamp: header.max_timestamp,
+        position: u32::try_from(position).unwrap_or(u32::MAX),
+        size_bytes: u32::try_from(header.size_bytes()).unwrap_or(u32::MAX),
+    }
+}

@@ -1,0 +1,195 @@
+//! One segment: a `.log` file, its indexes, and lookups in them.
+//!
+//! A sealed segment holds no file open and no index in memory; a reader opens what it needs, and readers of the
+//! same moment share the handle. The active one keeps its sparse index in memory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use highwater_types::{Offset, Timestamp};
+
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::{At, StorageError};
+use crate::files::{self, FileKind};
+use crate::index::{self, MaxTimestamp, SparseIndex};
+
+/// The `.log` file of a segment, opened when needed.
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    disk: Arc<dyn Disk>,
+    dir: Arc<Path>,
+    base_offset: Offset,
+    open: Mutex<Option<Weak<dyn DiskFile>>>,
+}
+
+impl SegmentFile {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: Arc<Path>, base_offset: Offset) -> Self {
+        Self {
+            disk,
+            dir,
+            base_offset,
+            open: Mutex::new(None),
+        }
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> PathBuf {
+        files::path(&self.dir, self.base_offset, FileKind::Log)
+    }
+
+    /// The file; stays open as long as someone holds what this gives.
+    pub(crate) fn handle(&self, mode: OpenMode) -> Result<Arc<dyn DiskFile>, StorageError> {
+        // A poisoned lock only means that another reader panicked; the slot is still a handle or none.
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if mode == OpenMode::Read
+            && let Some(file) = open.as_ref().and_then(Weak::upgrade)
+        {
+            return Ok(file);
+        }
+        let path = self.path();
+        let file = self.disk.open(&path, mode).at("open", &path)?;
+        *open = Some(Arc::downgrade(&file));
+        Ok(file)
+    }
+}
+
+/// A segment that is no longer written.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) base_offset: Offset,
+    pub(crate) size_bytes: u64,
+    pub(crate) file: Arc<SegmentFile>,
+    /// Read from the time index when first needed.
+    max_timestamp: Mutex<Option<Option<MaxTimestamp>>>,
+    pub(crate) modified_ms: i64,
+}
+
+impl Sealed {
+    pub(crate) fn new(file: Arc<SegmentFile>, size_bytes: u64, modified_ms: i64) -> Self {
+        Self {
+            base_offset: file.base_offset,
+            size_bytes,
+            file,
+            max_timestamp: Mutex::new(None),
+            modified_ms,
+        }
+    }
+
+    /// As [`Self::new`], with the largest timestamp at hand.
+    pub(crate) fn with_max_timestamp(mut self, max: Option<MaxTimestamp>) -> Self {
+        self.max_timestamp = Mutex::new(Some(max));
+        self
+    }
+
+    fn index(&self, kind: FileKind) -> Result<(PathBuf, Arc<dyn DiskFile>), StorageError> {
+        let path = files::path(&self.file.dir, self.base_offset, kind);
+        let file = self.file.disk.open(&path, OpenMode::Read).at("open", &path)?;
+        Ok((path, file))
+    }
+
+    /// Largest timestamp, `None` when no record has one.
+    pub(crate) fn max_timestamp(&self) -> Result<Option<MaxTimestamp>, StorageError> {
+        let mut known = self.max_timestamp.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(max) = *known {
+            return Ok(max);
+        }
+        let (path, file) = self.index(FileKind::TimeIndex)?;
+        let max = index::last_time_entry(&*file)
+            .at("read", &path)?
+            .map(|entry| MaxTimestamp {
+                timestamp: entry.timestamp,
+                offset: self.base_offset.advance_by(i64::from(entry.relative_offset)),
+            });
+        *known = Some(max);
+        Ok(max)
+    }
+
+    pub(crate) fn position_for_offset(&self, target: Offset) -> Result<u64, StorageError> {
+        // The first batch needs no index.
+        if target == self.base_offset {
+            return Ok(0);
+        }
+        let (path, file) = self.index(FileKind::OffsetIndex)?;
+        index::search_offset_file(&*file, self.base_offset, target).at("read", &path)
+    }
+
+    pub(crate) fn offset_for_time(&self, target: Timestamp) -> Result<Offset, StorageError> {
+        let (path, file) = self.index(FileKind::TimeIndex)?;
+        index::search_time_file(&*file, self.base_offset, target).at("read", &path)
+    }
+}
+
+/// The segment being written.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) base_offset: Offset,
+    pub(crate) size_bytes: u64,
+    pub(crate) file: Arc<SegmentFile>,
+    /// Open for writing, from the first append on.
+    pub(crate) handle: Option<Arc<dyn DiskFile>>,
+    pub(crate) index: SparseIndex,
+    /// Largest timestamp of the first batch: the segment's age counts from here.
+    pub(crate) first_timestamp: Option<Timestamp>,
+    /// When the first batch was appended or found, for batches without timestamp.
+    pub(crate) first_append: Option<Timestamp>,
+    /// First offset and position of the last batch: what a reader at the tail wants.
+    pub(crate) last_batch: Option<(Offset, u64)>,
+}
+
+impl Active {
+    /// An empty segment; its file is not created yet.
+    pub(crate) fn new(file: Arc<SegmentFile>) -> Self {
+        Self {
+            base_offset: file.base_offset,
+            size_bytes: 0,
+            file,
+            handle: None,
+            index: SparseIndex::default(),
+            first_timestamp: None,
+            first_append: None,
+            last_batch: None,
+        }
+    }
+
+    /// The file for writing.
+    pub(crate) fn writer(&mut self) -> Result<Arc<dyn DiskFile>, StorageError> {
+        if let Some(handle) = &self.handle {
+            return Ok(Arc::clone(handle));
+        }
+        let handle = self.file.handle(OpenMode::Create)?;
+        self.handle = Some(Arc::clone(&handle));
+        Ok(handle)
+    }
+
+    pub(crate) fn position_for_offset(&self, target: Offset) -> u64 {
+        match self.last_batch {
+            Some((base, position)) if base <= target => position,
+            _ => self.index.position_for_offset(self.base_offset, target),
+        }
+    }
+
+    /// Writes the index entries that are only in memory. `sync` when the segment is about to be trusted.
+    pub(crate) fn write_index(&mut self) -> Result<(), StorageError> {
+        let (offsets, times) = self.index.pending();
+        for (kind, pending) in [(FileKind::OffsetIndex, offsets), (FileKind::TimeIndex, times)] {
+            let path = files::path(&self.file.dir, self.base_offset, kind);
+            write_at(&*self.file.disk, &path, pending.position, &pending.bytes).at("write", &path)?;
+        }
+        self.index.mark_written();
+        Ok(())
+    }
+}
+
+/// Writes the tail of a small file, which ends with it.
+fn write_at(disk: &dyn Disk, path: &Path, position: u64, bytes: &[u8]) -> io::Result<()> {
+    let file = disk.open(path, OpenMode::Create)?;
+    // Entries beyond belong to an earlier life of the segment.
+    if file.len_bytes()? != position {
+        file.set_len(position)?;
+    }
+    if !bytes.is_empty() {
+        file.write_all_at(&[bytes], position)?;
+    }
+    Ok(())
+}
