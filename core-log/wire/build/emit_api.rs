@@ -1,5 +1,6 @@
 //! What spans the messages: re-exports, `ApiKey`, the body enums, and the list the tests run over.
 
+use crate::emit_struct::structs_of;
 use crate::schema::{Api, Table};
 use crate::source::{Source, snake};
 
@@ -18,7 +19,7 @@ pub(crate) fn emit(out: &mut Source, table: &Table) {
         out.line(&format!("type Response = {name}Response;"));
         out.close("}");
     }
-    emit_test_list(out, table);
+    emit_test_lists(out, table);
 }
 
 fn emit_api_key(out: &mut Source, apis: &[Api]) {
@@ -160,26 +161,41 @@ fn emit_conversions(out: &mut Source, name: &str, noun: &str) {
     out.close("}");
 }
 
-/// `for_each_message!(m)` calls `m! { (module, Name, first..=last) ... }`.
-fn emit_test_list(out: &mut Source, table: &Table) {
-    out.line("");
-    out.line("#[cfg(test)]");
-    out.open("macro_rules! for_each_message {");
-    out.open("($callback:ident) => {");
-    out.open("$callback! {");
-    for message in table.messages() {
+/// `for_each_message!(m)` calls `m! { (module, Name, first..=last) ... }`; `for_each_struct!(m)` calls
+/// `m! { (module, Name) ... }` with the structs inside messages too.
+fn emit_test_lists(out: &mut Source, table: &Table) {
+    let messages = table.messages().map(|message| {
         let versions = message.versions;
-        out.line(&format!(
+        format!(
             "({}, {}, {}..={})",
             snake(&message.name),
             message.name,
             versions.first,
             versions.last
-        ));
+        )
+    });
+    emit_test_list(out, "for_each_message", messages);
+    let structs = table.messages().flat_map(|message| {
+        let module = snake(&message.name);
+        structs_of(message)
+            .into_iter()
+            .map(move |def| format!("({module}, {})", def.name))
+    });
+    emit_test_list(out, "for_each_struct", structs);
+}
+
+fn emit_test_list(out: &mut Source, name: &str, entries: impl Iterator<Item = String>) {
+    out.line("");
+    out.line("#[cfg(test)]");
+    out.open(&format!("macro_rules! {name} {{"));
+    out.open("($callback:ident) => {");
+    out.open("$callback! {");
+    for entry in entries {
+        out.line(&entry);
     }
     out.close("}");
     out.close("};");
     out.close("}");
     out.line("#[cfg(test)]");
-    out.line("pub(crate) use for_each_message;");
+    out.line(&format!("pub(crate) use {name};"));
 }
