@@ -337,6 +337,14 @@ pub enum InvalidRecord {
     /// A rule on every batch of a producer: counts, control bit, producer fields (semantic 26).
     #[error(transparent)]
     Refused(BatchError),
+    /// More records than the bytes can hold.
+    #[error("it claims {record_count} records in {body_bytes} bytes")]
+    TooManyRecords {
+        /// Of the header.
+        record_count: i32,
+        /// Bytes behind the header.
+        body_bytes: usize,
+    },
     /// A producer id without epoch or sequence (hostile input 48).
     #[error("producer id, epoch and sequence must come together")]
     IncompleteProducer,

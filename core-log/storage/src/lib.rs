@@ -28,6 +28,9 @@ mod scan;
 mod segment;
 mod txn_index;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
 pub use checkpoint::{MetaProperties, OffsetMap};
 pub use config::{FlushPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirOptions, FoundPartition, OffsetCheckpoint};
@@ -38,6 +41,6 @@ pub use error::{
 };
 pub use log::{
     AppendInfo, CorruptionPolicy, EndTransaction, FlushPlan, OpenOptions, PartitionLog, ReadPlan,
-    ReadRequest, RecoveryReport, Retention, TimestampOffset, TransactionResult,
+    ReadRequest, RecoveryReport, Retention, TimestampOffset,
 };
 pub use txn_index::AbortedTransaction;

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use highwater_types::{LeaderEpoch, Offset, Timestamp};
 
-pub use append::{AppendInfo, EndTransaction, TransactionResult};
+pub use append::{AppendInfo, EndTransaction};
 pub use flush::FlushPlan;
 pub use read::{ReadPlan, ReadRequest};
 pub use recovery::{CorruptionPolicy, OpenOptions, RecoveryReport};
@@ -58,10 +58,8 @@ pub struct PartitionLog {
     epochs: LeaderEpochs,
     epochs_changed: bool,
     producers: ProducerState,
-    /// Files written since the last flush, besides the active segment's log.
-    unsynced: Vec<PathBuf>,
-    /// Whether names in the directory changed since its last sync.
-    names_changed: bool,
+    /// What a flush must sync besides the active segment's log.
+    unsynced: Unsynced,
     /// When the oldest record above the recovery point was appended.
     unflushed_since: Option<Timestamp>,
     /// Counts truncations: a flush that began before one says nothing about what came after.
@@ -69,6 +67,40 @@ pub struct PartitionLog {
     fence: Option<Arc<FenceReason>>,
     /// Keeps the sealed segment read last open, so that a reader that catches up does not open it per request.
     last_read: Mutex<Option<Arc<dyn DiskFile>>>,
+}
+
+/// Files and names that are not durable yet. Every change gets a stamp, so that a flush clears what it has synced
+/// and not what came while it was under way, and a flush that never ends clears nothing.
+#[derive(Debug, Default)]
+struct Unsynced {
+    files: Vec<(PathBuf, u64)>,
+    names: Option<u64>,
+    stamp: u64,
+}
+
+impl Unsynced {
+    fn file(&mut self, path: PathBuf) {
+        self.stamp += 1;
+        match self.files.iter_mut().find(|(known, _)| *known == path) {
+            Some((_, stamp)) => *stamp = self.stamp,
+            None => self.files.push((path, self.stamp)),
+        }
+    }
+
+    fn names(&mut self) {
+        self.stamp += 1;
+        self.names = Some(self.stamp);
+    }
+
+    fn forget_file(&mut self, path: &Path) {
+        self.files.retain(|(known, _)| known != path);
+    }
+
+    /// Everything up to a stamp is durable.
+    fn synced(&mut self, upto: u64) {
+        self.files.retain(|(_, stamp)| *stamp > upto);
+        self.names = self.names.filter(|stamp| *stamp > upto);
+    }
 }
 
 impl PartitionLog {

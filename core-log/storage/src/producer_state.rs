@@ -13,6 +13,7 @@ mod snapshot;
 use std::collections::{BTreeMap, HashMap};
 
 use highwater_types::record::BatchHeader;
+use highwater_types::record::control::TransactionResult;
 use highwater_types::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 pub(crate) use snapshot::{decode_snapshot, encode_snapshot};
@@ -107,7 +108,7 @@ pub(crate) struct Marker {
     pub(crate) producer_id: ProducerId,
     pub(crate) epoch: ProducerEpoch,
     pub(crate) coordinator_epoch: i32,
-    pub(crate) commit: bool,
+    pub(crate) result: TransactionResult,
 }
 
 /// The producers of one partition.
@@ -272,7 +273,7 @@ impl ProducerState {
         let first_offset = entry.transaction_start.take()?;
         self.ongoing.remove(&first_offset);
         self.unreplicated.insert(first_offset, offset);
-        (!marker.commit).then(|| AbortedTransaction {
+        (marker.result == TransactionResult::Abort).then(|| AbortedTransaction {
             producer_id: marker.producer_id,
             first_offset,
             last_offset: offset,
@@ -355,3 +356,6 @@ fn stamp(header: &BatchHeader) -> Result<Option<Stamp>, InvalidRecord> {
         (Some(_), _, _) => Err(InvalidRecord::IncompleteProducer),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,13 @@ impl SegmentFile {
         files::path(&self.dir, self.base_offset, FileKind::Log)
     }
 
+    /// Whether nobody holds the file open.
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().and_then(Weak::upgrade).is_none()
+    }
+
     /// The file; stays open as long as someone holds what this gives.
     pub(crate) fn handle(&self, mode: OpenMode) -> Result<Arc<dyn DiskFile>, StorageError> {
         // A poisoned lock only means that another reader panicked; the slot is still a handle or none.

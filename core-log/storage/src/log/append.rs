@@ -4,9 +4,10 @@
 //! is refused changes nothing; a write that fails changes nothing in memory and fences the log.
 
 use bytes::Bytes;
+use highwater_types::record::control::{ControlType, EndTransactionMarker, TransactionResult};
 use highwater_types::record::{
-    BatchBuilder, BatchHeader, BatchOptions, DecodeLimits, ProducerStamp, RecordBatch, TimestampType,
-    patch_base_offset_and_epoch, set_log_append_time,
+    BatchHeader, BatchOptions, Compression, DecodeLimits, HEADER_BYTES, ProducerStamp, RATIO_FREE_BYTES,
+    RecordBatch, TimestampType, patch_base_offset_and_epoch, set_log_append_time,
 };
 use highwater_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
@@ -38,15 +39,6 @@ pub struct AppendInfo {
     pub duplicate: bool,
     /// A segment was sealed: a good moment to flush.
     pub rolled: bool,
-}
-
-/// How a transaction ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransactionResult {
-    /// Its records count.
-    Commit,
-    /// Its records are skipped by readers of committed data.
-    Abort,
 }
 
 /// A transaction coordinator's order to write a marker.
@@ -88,6 +80,7 @@ impl PartitionLog {
             .header()
             .check_from_producer()
             .map_err(|error| AppendError::InvalidRecord(InvalidRecord::Refused(error)))?;
+        check_count(&batch)?;
         if let Verdict::Duplicate(memo) = self.producers.check(batch.header())? {
             return Ok(self.duplicate(memo));
         }
@@ -131,7 +124,7 @@ impl PartitionLog {
             producer_id: end.producer_id,
             epoch: end.producer_epoch,
             coordinator_epoch: end.coordinator_epoch,
-            commit: end.result == TransactionResult::Commit,
+            result: end.result,
         };
         self.producers.check_marker(&marker)?;
         let (batch, _) = RecordBatch::parse(marker_batch(&marker, now)?)?;
@@ -174,7 +167,10 @@ impl PartitionLog {
         }
         self.check_writable(header.partition_leader_epoch)?;
         batch.verify_crc()?;
-        if header.base_offset < self.end {
+        // Offsets of a segment lie within 31 bits of its base; a gap that wide asks for a new start of the log.
+        let too_far = self.active.size_bytes == 0
+            && header.last_offset().distance_from(self.active.base_offset) > MAX_RELATIVE_OFFSET;
+        if header.base_offset < self.end || too_far {
             return Err(AppendError::NotContinuing {
                 log_end: self.end,
                 found: header.base_offset,
@@ -313,7 +309,7 @@ impl PartitionLog {
         let position = self.active.size_bytes;
         if position == 0 && self.active.handle.is_none() {
             // The first append creates the file; the next flush makes its name durable.
-            self.names_changed = true;
+            self.unsynced.names();
         }
         let file = self.active.writer()?;
         let mut prefix = [0; PATCHED_PREFIX_BYTES];
@@ -366,7 +362,7 @@ impl PartitionLog {
             (Some(first), at) if at.get() >= 0 => at.distance_from_ms(first),
             _ => active.first_append.map_or(0, |first| now.distance_from_ms(first)),
         };
-        size > u64::from(self.config.segment_bytes)
+        size > u64::from(self.config.segment_bytes.min(i32::MAX as u32))
             || age_ms > self.config.segment_ms
             || active.index.larger_file_bytes() >= u64::from(self.config.segment_index_bytes)
             || next.last_offset().distance_from(active.base_offset) > MAX_RELATIVE_OFFSET
@@ -385,12 +381,12 @@ impl PartitionLog {
         let next = Active::new(self.segment_file(base));
         let old = std::mem::replace(&mut self.active, next);
         for kind in [FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex] {
-            self.unsynced.push(files::path(&self.dir, old.base_offset, kind));
+            self.unsynced.file(files::path(&self.dir, old.base_offset, kind));
         }
         self.sealed
             .push(Sealed::new(old.file, old.size_bytes, 0).with_max_timestamp(old.index.max_timestamp()));
         self.active.writer()?;
-        self.names_changed = true;
+        self.unsynced.names();
         Ok(())
     }
 
@@ -413,10 +409,8 @@ impl PartitionLog {
             .at("open", &path)?;
         let position = file.len_bytes().at("read", &path)?;
         file.write_all_at(&[bytes], position).at("write", &path)?;
-        if !self.unsynced.contains(&path) {
-            self.unsynced.push(path);
-        }
-        self.names_changed = true;
+        self.unsynced.file(path);
+        self.unsynced.names();
         Ok(())
     }
 }
@@ -443,24 +437,19 @@ fn check_keys(batch: &RecordBatch) -> Result<(), AppendError> {
     }
 }
 
-/// A control batch with one record: key `i16 version 0, i16 type` (0 abort, 1 commit), value
-/// `i16 version 0, i32 coordinator epoch`.
 fn marker_batch(marker: &Marker, now: Timestamp) -> Result<Bytes, AppendError> {
-    let mut builder = BatchBuilder::new(BatchOptions {
+    let value = EndTransactionMarker {
+        coordinator_epoch: marker.coordinator_epoch,
+    };
+    let options = BatchOptions {
         producer: Some(ProducerStamp {
             id: marker.producer_id,
             epoch: marker.epoch,
             base_sequence: None,
         }),
-        is_transactional: true,
-        is_control: true,
         ..BatchOptions::default()
-    });
-    let key = [0, 0, 0, u8::from(marker.commit)];
-    let mut value = [0; 6];
-    value[2..].copy_from_slice(&marker.coordinator_epoch.to_be_bytes());
-    builder.append(now, Some(&key), Some(&value), &[]);
-    Ok(builder.build()?)
+    };
+    Ok(value.to_batch(marker.result, now, options)?)
 }
 
 /// Reads a control batch; `None` for types other than transaction markers.
@@ -468,16 +457,40 @@ pub(super) fn parse_marker(batch: &RecordBatch) -> Option<Marker> {
     let header = batch.header();
     let decoded = batch.decode(DecodeLimits::default()).ok()?;
     let record = decoded.views().next()?.ok()?;
-    let kind = match record.key? {
-        [_, _, 0, 0, ..] => TransactionResult::Abort,
-        [_, _, 0, 1, ..] => TransactionResult::Commit,
+    let result = match ControlType::parse_key(record.key?).ok()? {
+        ControlType::Abort => TransactionResult::Abort,
+        ControlType::Commit => TransactionResult::Commit,
         _ => return None,
     };
-    let coordinator_epoch = i32::from_be_bytes(*record.value?.get(2..)?.first_chunk::<4>()?);
     Some(Marker {
         producer_id: header.producer_id?,
         epoch: header.producer_epoch?,
-        coordinator_epoch,
-        commit: kind == TransactionResult::Commit,
+        coordinator_epoch: EndTransactionMarker::parse(record.value?).ok()?.coordinator_epoch,
+        result,
     })
+}
+
+/// Bytes of the smallest record: seven fields of one byte each.
+const MIN_RECORD_BYTES: usize = 7;
+
+/// Whether so many records can be in so many bytes. The header alone would let 70 bytes claim 2^31 offsets; nothing
+/// a reader would decompress is refused (semantic 26, hostile input 42).
+fn check_count(batch: &RecordBatch) -> Result<(), AppendError> {
+    let header = batch.header();
+    let body_bytes = header.size_bytes() - HEADER_BYTES;
+    let limits = DecodeLimits::default();
+    let most_bytes = match header.compression() {
+        Compression::None => body_bytes,
+        _ => body_bytes
+            .saturating_mul(limits.max_ratio)
+            .max(RATIO_FREE_BYTES)
+            .min(limits.max_decompressed_bytes),
+    };
+    if header.record_count as usize > most_bytes / MIN_RECORD_BYTES {
+        return Err(AppendError::InvalidRecord(InvalidRecord::TooManyRecords {
+            record_count: header.record_count,
+            body_bytes,
+        }));
+    }
+    Ok(())
 }

@@ -27,6 +27,8 @@ pub struct FlushPlan {
     active: Option<(PathBuf, Arc<dyn DiskFile>)>,
     others: Vec<PathBuf>,
     sync_names: bool,
+    /// Changes up to this stamp are covered.
+    stamp: u64,
 }
 
 impl FlushPlan {
@@ -91,15 +93,15 @@ impl PartitionLog {
             let file = self.fencing(result)?;
             active = Some((self.active.file.path(), file));
         }
-        self.unflushed_since = None;
         Ok(FlushPlan {
             disk: Arc::clone(&self.disk),
             dir: Arc::clone(&self.dir),
             upto: self.end,
             truncations: self.truncations,
             active,
-            others: std::mem::take(&mut self.unsynced),
-            sync_names: std::mem::take(&mut self.names_changed),
+            others: self.unsynced.files.iter().map(|(path, _)| path.clone()).collect(),
+            sync_names: self.unsynced.names.is_some(),
+            stamp: self.unsynced.stamp,
         })
     }
 
@@ -111,7 +113,7 @@ impl PartitionLog {
             let path = self.dir.join(leader_epochs::FILE_NAME);
             replace_file_unsynced_name(&*self.disk, &path, &self.epochs.encode()).at("write", &path)?;
             self.epochs_changed = false;
-            self.names_changed = true;
+            self.unsynced.names();
         }
         Ok(())
     }
@@ -129,6 +131,10 @@ impl PartitionLog {
         self.check_fence()?;
         if plan.truncations == self.truncations {
             self.recovery_point = self.recovery_point.max(plan.upto);
+            self.unsynced.synced(plan.stamp);
+            if self.recovery_point == self.end {
+                self.unflushed_since = None;
+            }
         }
         Ok(self.recovery_point)
     }
@@ -155,13 +161,13 @@ impl PartitionLog {
             self.active.write_index()?;
             for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
                 self.unsynced
-                    .push(files::path(&self.dir, self.active.base_offset, kind));
+                    .file(files::path(&self.dir, self.active.base_offset, kind));
             }
         }
-        if !self.producers.is_empty() {
+        // Also without producers: it says that nothing before it need be read for them.
+        if self.end > self.active.base_offset {
             self.write_producer_snapshot(self.end)?;
         }
-        self.names_changed |= self.end > Offset::ZERO;
         self.flush()
     }
 
@@ -173,8 +179,8 @@ impl PartitionLog {
         file.set_len(0).at("write", &path)?;
         file.write_all_at(&[&encode_snapshot(&self.producers)], 0)
             .at("write", &path)?;
-        self.unsynced.push(path);
-        self.names_changed = true;
+        self.unsynced.file(path);
+        self.unsynced.names();
         Ok(())
     }
 }

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex};
 use highwater_types::record::{BatchHeader, RecordBatch};
 use highwater_types::{LeaderEpoch, Offset, Timestamp};
 
-use super::PartitionLog;
 use super::append::parse_marker;
+use super::{PartitionLog, Unsynced};
 use crate::config::LogConfig;
 use crate::disk::{Disk, DiskFile, EntryKind, FileInfo, OpenMode, read_file};
 use crate::error::{At, BadBatch, CorruptionEvidence, StorageError};
@@ -493,13 +493,15 @@ impl Opening<'_> {
             epochs: LeaderEpochs::default(),
             epochs_changed: false,
             producers: ProducerState::default(),
-            unsynced: Vec::new(),
-            names_changed: self.names_changed,
+            unsynced: Unsynced::default(),
             unflushed_since: None,
             truncations: 0,
             fence: None,
             last_read: Mutex::new(None),
         };
+        if self.names_changed {
+            log.unsynced.names();
+        }
         self.unsynced_after_kill(&mut log);
         if start > end {
             // Everything below was deleted on purpose, and the tail above was lost: begin anew at the start.
@@ -518,17 +520,18 @@ impl Opening<'_> {
             return;
         }
         log.unflushed_since = Some(self.options.now);
-        log.names_changed = true;
+        log.unsynced.names();
         let sealed = log
             .sealed
             .iter()
             .zip(log.sealed.iter().skip(1).map(|next| next.base_offset));
         let last = log.sealed.last().map(|last| (last, log.active.base_offset));
-        log.unsynced = sealed
+        let paths: Vec<PathBuf> = sealed
             .chain(last)
             .filter(|(_, end)| *end > log.recovery_point)
             .map(|(segment, _)| segment.file.path())
             .collect();
+        paths.into_iter().for_each(|path| log.unsynced.file(path));
     }
 
     fn segment_file(&self, base: Offset) -> Arc<SegmentFile> {
@@ -654,7 +657,7 @@ impl PartitionLog {
             let path = files::path(&self.dir, base, FileKind::TxnIndex);
             if self.disk.info(&path).at("inspect", &path)?.is_some() {
                 self.disk.remove_file(&path).at("remove", &path)?;
-                self.names_changed = true;
+                self.unsynced.names();
             }
         }
         Ok(())

@@ -128,7 +128,7 @@ impl PartitionLog {
         self.start = self.start.max(new_first);
         self.epochs_changed |= self.epochs.truncate_start(self.start);
         for segment in doomed {
-            self.unsynced.retain(|path| *path != segment.file.path());
+            self.unsynced.forget_file(&segment.file.path());
             remove_segment(&*self.disk, &self.dir, segment.base_offset)?;
             done.segments_deleted += 1;
             done.bytes += segment.size_bytes;

@@ -11,7 +11,9 @@ use crate::disk::StdDisk;
 use crate::error::{AppendError, InvalidRecord, ReadError};
 
 mod appending;
+mod lifecycle;
 mod reading;
+mod transactions;
 
 /// Wall time of the tests.
 pub(super) const NOW: Timestamp = Timestamp::new(1_000_000);

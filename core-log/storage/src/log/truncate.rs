@@ -67,7 +67,7 @@ impl PartitionLog {
         self.epochs = Default::default();
         self.epochs_changed = true;
         self.producers = ProducerState::default();
-        self.unsynced.clear();
+        self.unsynced = Default::default();
         Ok(())
     }
 
@@ -78,19 +78,19 @@ impl PartitionLog {
         {
             let Some(previous) = self.sealed.pop() else { break };
             remove_segment(&*self.disk, &self.dir, self.active.base_offset)?;
-            self.names_changed = true;
+            self.unsynced.names();
             self.active = Active::new(previous.file);
             self.active.size_bytes = previous.size_bytes;
         }
         self.rebuild_active(offset)?;
-        self.unsynced.retain(|path| *path != self.active.file.path());
+        self.unsynced.forget_file(&self.active.file.path());
         self.recovery_point = self.recovery_point.min(self.end);
         self.epochs_changed |= self.epochs.truncate_end(self.end);
         self.remove_snapshots_above(self.end)?;
         let snapshots = self.list_snapshots()?;
         self.load_producers(&snapshots, Some(self.active.base_offset))?;
         self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
-        self.names_changed = false;
+        self.unsynced.names = None;
         Ok(())
     }
 
