@@ -93,7 +93,7 @@ pub struct CoordinatorRecord {
 pub struct Effects {
     /// To be appended as one batch and then replayed in this order.
     pub records: Vec<CoordinatorRecord>,
-    /// To be sent once `records` are committed; at once if there are none.
+    /// To be sent once `records`, and those of earlier calls, are committed.
     pub replies: Vec<(RequestToken, ResponseBody)>,
 }
 
@@ -138,6 +138,8 @@ fn fail_body(body: &mut ResponseBody, append_error: ErrorCode) {
     match body {
         ResponseBody::JoinGroup(join) => {
             join.error_code = group_error;
+            join.member_id = ByteString::new();
+            join.skip_assignment = false;
             join.members.clear();
         }
         ResponseBody::SyncGroup(sync) => {

@@ -212,6 +212,11 @@ impl Member {
         found.map_or_else(Bytes::new, |offered| offered.metadata.clone())
     }
 
+    /// What the member's protocols cost in memory.
+    pub(crate) fn subscription_bytes(&self) -> usize {
+        subscription_bytes(&self.protocols)
+    }
+
     pub(crate) fn is_joining(&self) -> bool {
         self.joining.is_some()
     }

@@ -12,7 +12,8 @@
 //! 1. Find the partition of a group with [`partition_for_group`], and give each shard only its own groups
 //!    ([`route`] splits a request, [`merge_responses`] joins the answers).
 //! 2. Under one lock per shard: `handle`, append `records` as one batch, `replay` each record. Send `replies`
-//!    once the records are committed. If the append fails, send [`Effects::fail`] instead and replay nothing.
+//!    once these records and those of earlier calls are committed. If the append fails, send [`Effects::fail`]
+//!    instead and replay nothing.
 //! 3. Call [`GroupShard::handle_timeout`] whenever [`GroupShard::next_deadline_ms`] has come, in the same way,
 //!    until it lies in the future.
 //! 4. On becoming leader: `replay` the partition, then [`GroupShard::loaded`]. On losing it: send what
@@ -37,6 +38,8 @@ pub mod records;
 pub mod routing;
 mod shard;
 mod subscription;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use config::GroupConfig;

@@ -114,12 +114,12 @@ impl GroupShard {
         self.timers.next().map(Monotonic::get)
     }
 
-    /// Fires the timers that are due, up to and including the first one that writes a record: records of
-    /// different groups then never share the fate of one append. Call again while a deadline is due.
+    /// Fires due timers up to and including the first one that has effects: what concerns different groups
+    /// never shares the fate of one append. Call again while a deadline is due.
     pub fn handle_timeout(&mut self, now: Now) -> Effects {
         self.staged = None;
         let mut effects = Effects::default();
-        while effects.records.is_empty() {
+        while effects.records.is_empty() && effects.replies.is_empty() {
             let Some(key) = self.timers.pop_due(now.monotonic) else {
                 break;
             };
@@ -268,6 +268,11 @@ impl GroupShard {
         if !is_ours {
             self.live.insert(group_id, LiveGroup::from_record(record));
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn live_groups(&self) -> &BTreeMap<ByteString, LiveGroup> {
+        &self.live
     }
 
     fn subscription_bytes(&self) -> usize {

@@ -140,7 +140,7 @@ impl GroupShard {
             return match request.member_id.is_empty() {
                 false => Err(ErrorCode::UnknownMemberId),
                 true if self.live.len() >= self.config.max_groups => Err(ErrorCode::GroupMaxSizeReached),
-                true => self.check_memory(0, terms),
+                true => self.check_memory(0, 0, terms),
             };
         };
         let replaced = instance_id.and_then(|instance_id| group.static_member(instance_id));
@@ -150,13 +150,23 @@ impl GroupShard {
         if !is_known && group.size() >= self.config.max_group_size {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
-        self.check_memory(group.subscription_bytes(), terms)
+        // A member that comes back brings its subscription in place of the one it has.
+        let returning = group.member(replaced.unwrap_or(&request.member_id));
+        let freed_bytes = returning.map_or(0, Member::subscription_bytes);
+        self.check_memory(group.subscription_bytes(), freed_bytes, terms)
     }
 
-    fn check_memory(&self, held_by_group: usize, terms: &MemberTerms) -> Result<(), ErrorCode> {
+    fn check_memory(
+        &self,
+        group_bytes: usize,
+        freed_bytes: usize,
+        terms: &MemberTerms,
+    ) -> Result<(), ErrorCode> {
         let added = terms.subscription_bytes();
-        let fits_group = held_by_group + added <= self.config.max_subscription_bytes_per_group;
-        let fits_shard = self.subscription_bytes() + added <= self.config.max_subscription_bytes_per_shard;
+        let in_group = group_bytes - freed_bytes + added;
+        let in_shard = self.subscription_bytes() - freed_bytes + added;
+        let fits_group = in_group <= self.config.max_subscription_bytes_per_group;
+        let fits_shard = in_shard <= self.config.max_subscription_bytes_per_shard;
         match fits_group && fits_shard {
             true => Ok(()),
             false => Err(ErrorCode::GroupMaxSizeReached),
