@@ -1,1 +1,45 @@
-//! A node: listeners, request handlers, purgatory, metadata quorum.
+//! A node: listeners, request handlers, purgatory, group coordination, metadata quorum.
+//!
+//! This crate runs the pure crates and the storage against the world: it owns sockets, threads, timers and
+//! the clock. [`Node::start`] brings a broker up; clients reach it over TCP or, in the same process, through a
+//! [`Session`]. Both ways lead to the same handlers.
+//!
+//! Refuses: transactions and SASL (not served yet), tiered storage, message formats before v2.
+//!
+//! # Invariants
+//! - What a client can make a node hold is bounded, and the bounds are in [`limits`].
+//! - Requests of one connection are answered in order; a panic while handling closes that connection only.
+//! - An answer leaves after what it promises: committed metadata, appended (and, where the topic says so,
+//!   synced) records, replayed group state.
+//!
+//! # Reading order
+//! [`config`], [`limits`], `node`, `broker`, `net` (framing), `versions`, `dispatch`, `handlers`, `log`
+//! (partitions), `purgatory`, `groups`, `controller` and `metadata`, `background`.
+
+pub mod config;
+pub mod limits;
+
+mod background;
+mod broker;
+mod clock;
+mod controller;
+mod dispatch;
+mod error;
+mod gauges;
+mod groups;
+mod handlers;
+mod log;
+mod metadata;
+mod net;
+mod node;
+mod producer_ids;
+mod purgatory;
+mod session;
+mod telemetry;
+mod versions;
+
+pub use config::{ListenerConfig, NodeConfig};
+pub use error::{MetadataError, NodeError};
+pub use limits::Limits;
+pub use node::Node;
+pub use session::{Session, SessionClosed, SessionInfo};

@@ -1,0 +1,101 @@
+//! What a node does on its own: retention, syncs that are due, checkpoints, following the metadata.
+//!
+//! Every task ends when the node stops; none of them holds a lock over a disk access that a request waits
+//! for. Failures are logged here and tried again at the next turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval_at};
+use tokio_util::task::TaskTracker;
+
+use crate::broker::Broker;
+
+/// How often logs are looked at for a sync that is due. Kafka's scheduler has no default; a second bounds
+/// how far `flush.ms` is overrun.
+const FLUSH_LOOK: Duration = Duration::from_secs(1);
+
+/// How often high watermarks are written down, as Kafka's `replica.high.watermark.checkpoint.interval.ms`.
+const HIGH_WATERMARK_CHECKPOINT: Duration = Duration::from_secs(5);
+
+/// Starts every task.
+pub(crate) fn start(broker: &Arc<Broker>, tasks: &TaskTracker) {
+    let settings = &broker.settings;
+    let retention = millis(settings.log_retention_check_interval_ms);
+    let checkpoint = millis(i64::from(settings.log_flush_offset_checkpoint_interval_ms));
+    every(broker, tasks, retention, apply_retention);
+    every(broker, tasks, FLUSH_LOOK, flush_due);
+    every(broker, tasks, checkpoint, |broker| broker.partitions.checkpoint());
+    every(broker, tasks, HIGH_WATERMARK_CHECKPOINT, |broker| {
+        broker.partitions.checkpoint_high_watermarks()
+    });
+    tasks.spawn(follow_metadata(Arc::clone(broker)));
+}
+
+fn millis(ms: i64) -> Duration {
+    // Kafka allows 0 for some of these; a spinning task helps nobody.
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(100))
+}
+
+/// Runs `work` on a thread that may wait for the disk, every `period`, until the node stops.
+fn every(broker: &Arc<Broker>, tasks: &TaskTracker, period: Duration, work: fn(&Broker)) {
+    let broker = Arc::clone(broker);
+    tasks.spawn(async move {
+        let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = broker.stopping.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let busy = Arc::clone(&broker);
+            if let Err(error) = tokio::task::spawn_blocking(move || work(&busy)).await {
+                tracing::error!(%error, "a background task failed");
+            }
+        }
+    });
+}
+
+/// Metadata may change without a request to this node: another node's decision, a replayed log.
+async fn follow_metadata(broker: Arc<Broker>) {
+    let mut latest = broker.latest.clone();
+    loop {
+        tokio::select! {
+            () = broker.stopping.cancelled() => return,
+            changed = latest.changed() => if changed.is_err() { return },
+        }
+        broker.reconcile_in_background().await;
+    }
+}
+
+fn apply_retention(broker: &Broker) {
+    let now = broker.clock.wall();
+    let mut segments_deleted = 0;
+    for partition in broker.partitions.all() {
+        match partition.apply_retention(now) {
+            Ok(deleted) => segments_deleted += deleted,
+            Err(error) => {
+                let id = partition.id();
+                tracing::warn!(topic = %id.topic, partition = %id.partition, error = error.message,
+                    "cannot apply retention");
+            }
+        }
+    }
+    if segments_deleted > 0 {
+        tracing::info!(segments_deleted, "retention deleted segments");
+        broker.partitions.checkpoint_log_starts();
+    }
+}
+
+fn flush_due(broker: &Broker) {
+    let now = broker.clock.wall();
+    for partition in broker.partitions.all() {
+        if partition.wants_flush(now)
+            && let Err(error) = partition.flush()
+        {
+            let id = partition.id();
+            tracing::error!(topic = %id.topic, partition = %id.partition, error = error.message,
+                "cannot make a log durable");
+        }
+    }
+}

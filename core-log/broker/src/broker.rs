@@ -1,0 +1,112 @@
+//! What all handlers of a node share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use highwater_cluster::{BrokerProperties, BrokerSettings, ConfigView, MetadataImage};
+use highwater_types::BrokerId;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::groups::{GroupHost, OFFSETS_TOPIC};
+use crate::limits::Limits;
+use crate::log::table::PartitionTable;
+use crate::metadata::MetadataQuorum;
+use crate::producer_ids::ProducerIds;
+use crate::telemetry::Telemetry;
+
+/// Where clients of one listener find a broker, as answers carry it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) id: BrokerId,
+    pub(crate) host: ByteString,
+    pub(crate) port: i32,
+    pub(crate) rack: Option<ByteString>,
+}
+
+/// The shared state of a node.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) node_id: BrokerId,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) properties: BrokerProperties,
+    /// The settings as they were at the start; those that change at run time are read from the image.
+    pub(crate) settings: BrokerSettings,
+    pub(crate) clock: Clock,
+    pub(crate) metadata: Arc<dyn MetadataQuorum>,
+    pub(crate) latest: watch::Receiver<Arc<MetadataImage>>,
+    pub(crate) partitions: PartitionTable,
+    pub(crate) groups: GroupHost,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) request_memory: Arc<Semaphore>,
+    pub(crate) response_memory: Arc<Semaphore>,
+    pub(crate) telemetry: Telemetry,
+    /// Wakes everything that waits: long polls, joins, timers.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Broker {
+    /// The latest metadata.
+    pub(crate) fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.latest.borrow())
+    }
+
+    /// Configs as this broker sees them in `image`.
+    pub(crate) fn configs<'a>(&'a self, image: &'a MetadataImage) -> ConfigView<'a> {
+        ConfigView {
+            image,
+            broker_id: self.node_id,
+            properties: &self.properties,
+        }
+    }
+
+    /// The brokers as clients of `listener` reach them; those of an unknown listener (sessions in this
+    /// process) are told the first address.
+    pub(crate) fn addresses(&self, image: &MetadataImage, listener: &str) -> Vec<Address> {
+        let brokers = image.brokers().iter();
+        brokers
+            .filter_map(|(id, broker)| {
+                let endpoint = broker.endpoint(listener).or_else(|| broker.endpoints.first())?;
+                Some(Address {
+                    id: *id,
+                    host: endpoint.host.as_str().into(),
+                    port: i32::from(endpoint.port),
+                    rack: broker.rack.as_deref().map(ByteString::from),
+                })
+            })
+            .collect()
+    }
+
+    /// Partitions of the topic that holds the groups; 0 while it does not exist.
+    pub(crate) fn offsets_partitions(&self) -> i32 {
+        self.image()
+            .topic(OFFSETS_TOPIC)
+            .map_or(0, |topic| topic.partition_count())
+    }
+
+    /// Brings logs and groups in line with the latest metadata. Blocks on the disk; concurrent calls
+    /// take turns.
+    pub(crate) fn reconcile(&self) {
+        let image = self.image();
+        self.partitions.reconcile(&image, &self.configs(&image));
+        self.groups.reconcile(&self.partitions.led_of(OFFSETS_TOPIC));
+    }
+
+    /// [`Broker::reconcile`] away from the threads that serve requests.
+    pub(crate) async fn reconcile_in_background(self: &Arc<Self>) {
+        let broker = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || broker.reconcile()).await {
+            tracing::error!(%error, "applying metadata to the logs failed");
+        }
+    }
+
+    /// Writes down where logs start, after DeleteRecords moved some.
+    pub(crate) async fn checkpoint_log_starts(self: &Arc<Self>) {
+        let broker = Arc::clone(self);
+        // A join error means that the runtime ends; shutdown writes the checkpoints too.
+        let _ = tokio::task::spawn_blocking(move || broker.partitions.checkpoint_log_starts()).await;
+    }
+}

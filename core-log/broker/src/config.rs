@@ -1,0 +1,110 @@
+//! What a node is started with.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use highwater_types::BrokerId;
+
+use crate::limits::Limits;
+
+/// One place where clients come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Its name, unique in the node: `PLAINTEXT`, `INTERNAL`, ...
+    pub name: String,
+    /// Where to listen; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Host and port that clients are told. Without it they are told where the listener is bound, or
+    /// `localhost` when that is every address of the machine.
+    pub advertised: Option<(String, u16)>,
+}
+
+/// Everything a node is started with.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The broker's id, unique in the cluster and kept over restarts.
+    pub node_id: BrokerId,
+    /// Where logs and metadata lie; made if it does not exist. One process at a time.
+    pub data_dir: PathBuf,
+    /// Where clients come in; none for a node that is only used in its own process.
+    pub listeners: Vec<ListenerConfig>,
+    /// Kafka's broker properties, such as `num.partitions`; unknown names and bad values are refused.
+    pub properties: BTreeMap<String, String>,
+    /// Bounds on what clients can make the node hold.
+    pub limits: Limits,
+}
+
+impl NodeConfig {
+    /// A node 1 with its data in `data_dir`, no listener and Kafka's defaults.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        NodeConfig {
+            node_id: BrokerId::new(1),
+            data_dir: data_dir.into(),
+            listeners: Vec::new(),
+            properties: BTreeMap::new(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The same with one more listener.
+    #[must_use]
+    pub fn listen(mut self, name: impl Into<String>, bind: SocketAddr) -> Self {
+        self.listeners.push(ListenerConfig {
+            name: name.into(),
+            bind,
+            advertised: None,
+        });
+        self
+    }
+
+    /// The same with one more property.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(name.into(), value.into());
+        self
+    }
+}
+
+impl ListenerConfig {
+    /// Host and port for clients, now that `bound` is known.
+    pub(crate) fn advertised_at(&self, bound: SocketAddr) -> (String, u16) {
+        if let Some((host, port)) = &self.advertised {
+            // Port 0 in the advertised address means "whatever was bound".
+            return (host.clone(), if *port == 0 { bound.port() } else { *port });
+        }
+        let host = match bound.ip() {
+            ip if ip.is_unspecified() => "localhost".to_owned(),
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => ip.to_string(),
+        };
+        (host, bound.port())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_an_address_they_can_connect_to() {
+        let at = |bind: &str, advertised: Option<(&str, u16)>| {
+            let advertised = advertised.map(|(host, port)| (host.to_owned(), port));
+            let listener = ListenerConfig {
+                name: "L".into(),
+                bind: bind.parse().unwrap(),
+                advertised,
+            };
+            listener.advertised_at("0.0.0.0:41".parse().unwrap())
+        };
+        assert_eq!(at("0.0.0.0:0", None), ("localhost".to_owned(), 41));
+        assert_eq!(
+            at("0.0.0.0:0", Some(("broker-1", 9092))),
+            ("broker-1".to_owned(), 9092)
+        );
+        assert_eq!(
+            at("0.0.0.0:0", Some(("broker-1", 0))),
+            ("broker-1".to_owned(), 41)
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! From a decoded request to its handler and back.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use highwater_wire::{RequestBody, ResponseBody};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::broker::Broker;
+use crate::handlers::{
+    api_versions, configs, delete_records, describe_cluster, epochs, fetch, find_coordinator, group_admin,
+    groups, list_offsets, metadata, produce, producer_ids, topics,
+};
+use crate::net::connection::Peer;
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestContext {
+    pub(crate) client_id: Option<ByteString>,
+    /// Shown by DescribeGroups; `/address` as Kafka writes it.
+    pub(crate) client_host: ByteString,
+    /// Addresses in answers are those of the listener the client came in by (semantic 15).
+    pub(crate) listener_name: Arc<str>,
+}
+
+impl RequestContext {
+    pub(crate) fn for_connection(peer: &Peer) -> Self {
+        RequestContext {
+            client_id: None,
+            client_host: format!("/{}", peer.address.ip()).into(),
+            listener_name: Arc::clone(&peer.listener_name),
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Body(ResponseBody),
+    /// A produce with `acks=0` has no answer.
+    Nothing,
+    /// A failure that has no place in any answer: the connection closes instead.
+    Close,
+}
+
+/// A reply and the response memory it holds until it is written.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) reply: Reply,
+    pub(crate) memory: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Answer { reply, memory: None }
+    }
+}
+
+impl Broker {
+    /// Handles one request. Never fails: what goes wrong is in the reply.
+    pub(crate) async fn handle(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        version: i16,
+        body: RequestBody,
+    ) -> Answer {
+        let key = body.api_key();
+        let started = self.clock.instant();
+        let answer = match body {
+            RequestBody::Produce(request) => produce::handle(self, version, request).await.into(),
+            RequestBody::Fetch(request) => fetch::handle(self, version, request).await,
+            // The rest is rarer and larger: on the heap, so that an idle connection stays small.
+            other => Box::pin(self.handle_other(context, version, other)).await.into(),
+        };
+        self.telemetry.request(key, self.clock.instant() - started);
+        answer
+    }
+
+    async fn handle_other(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        version: i16,
+        body: RequestBody,
+    ) -> Reply {
+        Reply::Body(match body {
+            RequestBody::ApiVersions(r) => ResponseBody::ApiVersions(api_versions::handle(version, &r)),
+            RequestBody::Metadata(r) => {
+                ResponseBody::Metadata(metadata::handle(self, context, version, r).await)
+            }
+            RequestBody::ListOffsets(r) => {
+                ResponseBody::ListOffsets(list_offsets::handle(self, version, r).await)
+            }
+            RequestBody::OffsetForLeaderEpoch(r) => {
+                ResponseBody::OffsetForLeaderEpoch(epochs::handle(self, r))
+            }
+            RequestBody::InitProducerId(r) => {
+                ResponseBody::InitProducerId(producer_ids::handle(self, r).await)
+            }
+            RequestBody::FindCoordinator(r) => {
+                ResponseBody::FindCoordinator(find_coordinator::handle(self, context, version, r).await)
+            }
+            RequestBody::JoinGroup(_)
+            | RequestBody::SyncGroup(_)
+            | RequestBody::Heartbeat(_)
+            | RequestBody::LeaveGroup(_)
+            | RequestBody::OffsetCommit(_)
+            | RequestBody::OffsetFetch(_) => groups::handle(self, context, version, body).await,
+            RequestBody::DescribeGroups(_)
+            | RequestBody::ListGroups(_)
+            | RequestBody::DeleteGroups(_)
+            | RequestBody::OffsetDelete(_) => group_admin::handle(self, context, version, body).await,
+            RequestBody::CreateTopics(r) => {
+                ResponseBody::CreateTopics(topics::create(self, version, r).await)
+            }
+            RequestBody::DeleteTopics(r) => {
+                ResponseBody::DeleteTopics(topics::delete(self, version, r).await)
+            }
+            RequestBody::CreatePartitions(r) => {
+                ResponseBody::CreatePartitions(topics::create_partitions(self, r).await)
+            }
+            RequestBody::DeleteRecords(r) => {
+                ResponseBody::DeleteRecords(delete_records::handle(self, r).await)
+            }
+            RequestBody::DescribeConfigs(r) => ResponseBody::DescribeConfigs(configs::describe(self, r)),
+            RequestBody::AlterConfigs(r) => ResponseBody::AlterConfigs(configs::replace(self, r).await),
+            RequestBody::IncrementalAlterConfigs(r) => {
+                ResponseBody::IncrementalAlterConfigs(configs::alter(self, r).await)
+            }
+            RequestBody::DescribeCluster(r) => {
+                ResponseBody::DescribeCluster(describe_cluster::handle(self, context, version, &r))
+            }
+            // Not in the advertised table; the connection and the session refuse it before this.
+            _ => return Reply::Close,
+        })
+    }
+}

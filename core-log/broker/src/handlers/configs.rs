@@ -1,0 +1,308 @@
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs (semantic 20, KIP-133, KIP-226, KIP-339).
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use highwater_cluster::config_defs::ConfigType;
+use highwater_cluster::decide::{
+    self, AlterError, ConfigChange, ConfigOperation, ConfigReplacement, Outcome, RequestedResource,
+};
+use highwater_cluster::{ConfigResource, MetadataImage, MetadataRecord, ResolvedConfig};
+use highwater_types::TopicName;
+use highwater_wire::ErrorCode;
+use highwater_wire::messages::describe_configs_request::DescribeConfigsResource;
+use highwater_wire::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use highwater_wire::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, alter_configs_response,
+    incremental_alter_configs_request, incremental_alter_configs_response,
+};
+
+use crate::broker::Broker;
+use crate::error::ApiError;
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+/// Every config of every resource, with where its value comes from.
+pub(crate) fn describe(broker: &Arc<Broker>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let image = broker.image();
+    let detail = Detail {
+        synonyms: request.include_synonyms,
+        documentation: request.include_documentation,
+    };
+    let results = request
+        .resources
+        .into_iter()
+        .map(|resource| match resolve(broker, &image, &resource) {
+            Ok(configs) => described(resource, configs, detail),
+            Err(error) => DescribeConfigsResult {
+                error_code: error.code.code(),
+                error_message: Some(error.message.into()),
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name,
+                configs: Vec::new(),
+            },
+        })
+        .collect();
+    DescribeConfigsResponse {
+        results,
+        ..Default::default()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Detail {
+    synonyms: bool,
+    documentation: bool,
+}
+
+fn resolve(
+    broker: &Broker,
+    image: &MetadataImage,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<ResolvedConfig>, ApiError> {
+    let requested = requested(resource.resource_type, &resource.resource_name)?;
+    if let RequestedResource::Topic(name) = &requested {
+        TopicName::new(name.as_str())
+            .map_err(|error| ApiError::new(ErrorCode::InvalidTopicException, error.to_string()))?;
+    }
+    let view = broker.configs(image);
+    match requested.find(image)? {
+        ConfigResource::Topic(name) => Ok(view.topic(&name)),
+        ConfigResource::AllBrokers => Ok(view.all_brokers()),
+        ConfigResource::Broker(id) if id == broker.node_id => Ok(view.broker()),
+        ConfigResource::Broker(id) => {
+            let message = format!("ask broker {id} itself; this is broker {}", broker.node_id);
+            Err(ApiError::new(ErrorCode::InvalidRequest, message))
+        }
+    }
+}
+
+fn described(
+    resource: DescribeConfigsResource,
+    configs: Vec<ResolvedConfig>,
+    detail: Detail,
+) -> DescribeConfigsResult {
+    let wanted = resource.configuration_keys.unwrap_or_default();
+    let configs = configs
+        .into_iter()
+        .filter(|config| wanted.is_empty() || wanted.iter().any(|key| key == config.def.name))
+        .map(|config| row(config, detail))
+        .collect();
+    DescribeConfigsResult {
+        error_code: ErrorCode::None.code(),
+        error_message: None,
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name,
+        configs,
+    }
+}
+
+fn row(config: ResolvedConfig, detail: Detail) -> DescribeConfigsResourceResult {
+    let synonyms = config.synonyms.iter().filter(|_| detail.synonyms);
+    DescribeConfigsResourceResult {
+        name: config.def.name.into(),
+        read_only: config.is_read_only(),
+        config_source: config.source.code(),
+        is_sensitive: false,
+        synonyms: synonyms
+            .map(|synonym| DescribeConfigsSynonym {
+                name: synonym.name.into(),
+                value: Some(synonym.value.as_str().into()),
+                source: synonym.source.code(),
+            })
+            .collect(),
+        config_type: type_code(config.def.config_type),
+        documentation: detail.documentation.then(|| config.def.doc.into()),
+        value: config.value.map(ByteString::from),
+    }
+}
+
+fn type_code(config_type: ConfigType) -> i8 {
+    match config_type {
+        ConfigType::Boolean => 1,
+        ConfigType::String => 2,
+        ConfigType::Int => 3,
+        ConfigType::Long => 5,
+        ConfigType::Double => 6,
+        ConfigType::List => 7,
+    }
+}
+
+fn requested(resource_type: i8, name: &str) -> Result<RequestedResource, ApiError> {
+    match resource_type {
+        TOPIC => Ok(RequestedResource::Topic(name.to_owned())),
+        BROKER => Ok(RequestedResource::Broker(name.to_owned())),
+        other => {
+            let message =
+                format!("resources of type {other} have no configs here; use topic (2) or broker (4)");
+            Err(ApiError::new(ErrorCode::InvalidRequest, message))
+        }
+    }
+}
+
+/// A resource of a request with what became of it.
+type Altered = (i8, ByteString, Result<(), ApiError>);
+
+/// Sets, deletes, appends, subtracts.
+pub(crate) async fn alter(
+    broker: &Arc<Broker>,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let changes = request.resources.into_iter().map(|resource| {
+        let (kind, name) = (resource.resource_type, resource.resource_name);
+        let change = requested(kind, &name).and_then(|requested| {
+            let operations: Result<_, ApiError> = resource.configs.into_iter().map(operation).collect();
+            Ok(ConfigChange {
+                resource: requested,
+                operations: operations?,
+            })
+        });
+        (kind, name, change)
+    });
+    let decide = decide::incremental_alter_configs;
+    let altered = commit(broker, changes.collect(), request.validate_only, decide).await;
+    let responses = altered
+        .into_iter()
+        .map(|(resource_type, resource_name, result)| {
+            let (error_code, error_message) = code_and_message(result);
+            incremental_alter_configs_response::AlterConfigsResourceResponse {
+                error_code,
+                error_message,
+                resource_type,
+                resource_name,
+            }
+        })
+        .collect();
+    IncrementalAlterConfigsResponse {
+        responses,
+        ..Default::default()
+    }
+}
+
+/// Replaces the whole set: what is not named returns to its default.
+pub(crate) async fn replace(broker: &Arc<Broker>, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let replacements = request.resources.into_iter().map(|resource| {
+        let (kind, name) = (resource.resource_type, resource.resource_name);
+        let replacement = requested(kind, &name).map(|requested| ConfigReplacement {
+            resource: requested,
+            configs: resource
+                .configs
+                .into_iter()
+                .map(|config| {
+                    (
+                        config.name.to_string(),
+                        config.value.map(|value| value.to_string()),
+                    )
+                })
+                .collect(),
+        });
+        (kind, name, replacement)
+    });
+    let decide = decide::alter_configs;
+    let altered = commit(broker, replacements.collect(), request.validate_only, decide).await;
+    let responses = altered
+        .into_iter()
+        .map(|(resource_type, resource_name, result)| {
+            let (error_code, error_message) = code_and_message(result);
+            alter_configs_response::AlterConfigsResourceResponse {
+                error_code,
+                error_message,
+                resource_type,
+                resource_name,
+            }
+        })
+        .collect();
+    AlterConfigsResponse {
+        responses,
+        ..Default::default()
+    }
+}
+
+fn operation(
+    config: incremental_alter_configs_request::AlterableConfig,
+) -> Result<(String, ConfigOperation), ApiError> {
+    let value = config.value.map(|value| value.to_string());
+    let operation = match config.config_operation {
+        0 => ConfigOperation::Set(value),
+        1 => ConfigOperation::Delete,
+        2 => ConfigOperation::Append(value),
+        3 => ConfigOperation::Subtract(value),
+        other => {
+            let message = format!("config operation {other} is unknown; use 0 (set) to 3 (subtract)");
+            return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+        }
+    };
+    Ok((config.name.to_string(), operation))
+}
+
+/// Commits what can be decided; every resource of the request gets its answer, in order of first mention.
+async fn commit<C: HasResource>(
+    broker: &Arc<Broker>,
+    items: Vec<(i8, ByteString, Result<C, ApiError>)>,
+    validate_only: bool,
+    decide: impl Fn(&MetadataImage, &[C]) -> Vec<Outcome<RequestedResource, Vec<MetadataRecord>, AlterError>>,
+) -> Vec<Altered> {
+    let mut answers: Vec<Altered> = Vec::new();
+    let mut changes = Vec::new();
+    for (kind, name, change) in items {
+        match change {
+            Ok(change) => changes.push(change),
+            Err(error) => answers.push((kind, name, Err(error))),
+        }
+    }
+    let on_image = |image: &MetadataImage| {
+        let outcomes = decide(image, &changes);
+        let good = outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok());
+        let records = good.flatten().cloned().collect();
+        (outcomes, records)
+    };
+    let decided = match validate_only {
+        true => Ok(on_image(&broker.image()).0),
+        false => broker.commit(on_image).await,
+    };
+    match decided {
+        Ok(outcomes) => answers.extend(outcomes.into_iter().map(|outcome| {
+            let (kind, name) = named(outcome.subject);
+            (kind, name, outcome.result.map(|_| ()).map_err(ApiError::from))
+        })),
+        Err(error) => answers.extend(changes.iter().map(|change| {
+            let (kind, name) = named(change.resource().clone());
+            (kind, name, Err(error.clone()))
+        })),
+    }
+    answers
+}
+
+trait HasResource {
+    fn resource(&self) -> &RequestedResource;
+}
+
+impl HasResource for ConfigChange {
+    fn resource(&self) -> &RequestedResource {
+        &self.resource
+    }
+}
+
+impl HasResource for ConfigReplacement {
+    fn resource(&self) -> &RequestedResource {
+        &self.resource
+    }
+}
+
+fn named(resource: RequestedResource) -> (i8, ByteString) {
+    match resource {
+        RequestedResource::Topic(name) => (TOPIC, name.into()),
+        RequestedResource::Broker(name) => (BROKER, name.into()),
+    }
+}
+
+fn code_and_message(result: Result<(), ApiError>) -> (i16, Option<ByteString>) {
+    match result {
+        Ok(()) => (ErrorCode::None.code(), None),
+        Err(error) => (error.code.code(), Some(error.message.into())),
+    }
+}

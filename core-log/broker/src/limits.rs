@@ -1,0 +1,143 @@
+//! Every bound of a node in one place, with the reason for its size.
+//!
+//! Whatever a client can make grow has its limit here: frames, connections, buffered answers,
+//! waiting requests, partitions. The defaults follow Kafka where Kafka has the setting.
+//!
+//! Invariants (checked when the crate compiles, or by [`Limits::checked`] for values from outside):
+//! the smallest useful frame fits the limit, one largest frame fits the node-wide budget, and one
+//! reading step is never larger than a frame.
+
+use std::time::Duration;
+
+/// Largest frame, as Kafka's `socket.request.max.bytes`.
+pub const MAX_FRAME_BYTES: usize = 100 * 1024 * 1024;
+
+/// The fixed part of every request header: key, version, correlation id.
+pub const MIN_FRAME_BYTES: usize = 8;
+
+/// What a connection may reserve on a claimed frame length alone. A producer's default largest
+/// request is 1 MiB, so the usual frame is read into one allocation; anything larger must arrive
+/// before more is reserved.
+pub const FIRST_READ_BYTES: usize = 1024 * 1024;
+
+/// Free room kept in a connection's read buffer between frames: one read takes many small requests.
+pub const IDLE_READ_BYTES: usize = 16 * 1024;
+
+/// Bytes of requests being read or handled, over all connections of a node.
+pub const REQUEST_MEMORY_BYTES: usize = 512 * 1024 * 1024;
+
+/// Bytes of fetch answers that are read from logs but not yet written to sockets, over the node.
+pub const RESPONSE_MEMORY_BYTES: usize = 512 * 1024 * 1024;
+
+/// The most one fetch answers, as Kafka's `fetch.max.bytes` on the broker (55 MiB).
+pub const MAX_FETCH_BYTES: usize = 55 * 1024 * 1024;
+
+/// Answers gathered for one vectored write while further requests already lie in the buffer.
+pub const MAX_BUFFERED_RESPONSES: usize = 64;
+
+/// Bytes of answers gathered before they are written whatever else waits.
+pub const MAX_BUFFERED_RESPONSE_BYTES: usize = 1024 * 1024;
+
+/// Segments handed to one vectored write; the kernel takes 1024 at most.
+pub const MAX_WRITE_SEGMENTS: usize = 64;
+
+/// Connections of a node.
+pub const MAX_CONNECTIONS: usize = 10_000;
+
+/// Longest wait a fetch may ask for; a longer one is answered, empty, after this time.
+pub const MAX_FETCH_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// Partitions that one topic may have: beyond it a single request could exhaust file handles.
+pub const MAX_PARTITIONS_PER_TOPIC: i32 = 10_000;
+
+/// Topics created by one Metadata request that names topics nobody has.
+pub const MAX_AUTO_CREATED_TOPICS: usize = 100;
+
+/// Group requests waiting for an answer (joins, syncs) over one offsets partition.
+pub const MAX_PENDING_GROUP_REQUESTS: usize = 100_000;
+
+/// Producer ids taken from the metadata quorum at a time, as Kafka does.
+pub const PRODUCER_ID_BLOCK: i64 = 1_000;
+
+/// Bytes of an offsets partition read in one step when its groups are loaded.
+pub const GROUP_LOAD_BYTES: usize = 1024 * 1024;
+
+const _: () = assert!(MIN_FRAME_BYTES < FIRST_READ_BYTES);
+const _: () = assert!(FIRST_READ_BYTES <= MAX_FRAME_BYTES);
+const _: () = assert!(IDLE_READ_BYTES <= FIRST_READ_BYTES);
+// A length prefix is a signed 32-bit number, and so is a semaphore's request.
+const _: () = assert!(MAX_FRAME_BYTES < i32::MAX as usize);
+// One connection with the largest frame must be able to finish alone.
+const _: () = assert!(MAX_FRAME_BYTES * 2 <= REQUEST_MEMORY_BYTES);
+const _: () = assert!(REQUEST_MEMORY_BYTES <= u32::MAX as usize);
+const _: () = assert!(MAX_FETCH_BYTES * 2 <= RESPONSE_MEMORY_BYTES);
+const _: () = assert!(RESPONSE_MEMORY_BYTES <= u32::MAX as usize);
+const _: () = assert!(MAX_WRITE_SEGMENTS <= 1024);
+
+/// The bounds that a deployment may change. Everything else is a constant of this module.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest accepted frame in bytes; overridden by `socket.request.max.bytes`.
+    pub max_frame_bytes: usize,
+    /// Bytes of requests being read or handled at a time, over the node.
+    pub request_memory_bytes: usize,
+    /// Bytes of fetch answers held at a time, over the node.
+    pub response_memory_bytes: usize,
+    /// Open connections over all listeners; overridden by `max.connections`.
+    pub max_connections: usize,
+    /// A connection without a request for this long is closed with a clean end of stream
+    /// (semantic 9); overridden by `connections.max.idle.ms`.
+    pub idle_timeout: Duration,
+    /// A frame that has begun must make progress, and the memory it needs must come free, within
+    /// this time; each mebibyte of its length adds one second.
+    pub slow_frame_timeout: Duration,
+    /// A peer that takes no byte of an answer for this long is closed.
+    pub write_timeout: Duration,
+    /// How long a shutdown waits for connections to finish what they are doing.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_frame_bytes: MAX_FRAME_BYTES,
+            request_memory_bytes: REQUEST_MEMORY_BYTES,
+            response_memory_bytes: RESPONSE_MEMORY_BYTES,
+            max_connections: MAX_CONNECTIONS,
+            idle_timeout: Duration::from_secs(10 * 60),
+            slow_frame_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    /// These limits with every value brought into the range the code relies on.
+    pub(crate) fn checked(mut self) -> Self {
+        self.max_frame_bytes = self.max_frame_bytes.clamp(MIN_FRAME_BYTES, MAX_FRAME_BYTES * 10);
+        self.request_memory_bytes = self
+            .request_memory_bytes
+            .clamp(self.max_frame_bytes, u32::MAX as usize);
+        self.response_memory_bytes = self
+            .response_memory_bytes
+            .clamp(MAX_FETCH_BYTES, u32::MAX as usize);
+        self.max_connections = self.max_connections.max(1);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budget_smaller_than_a_frame_is_raised_to_one_frame() {
+        let limits = Limits {
+            request_memory_bytes: 1,
+            ..Limits::default()
+        }
+        .checked();
+        assert_eq!(limits.request_memory_bytes, limits.max_frame_bytes);
+    }
+}

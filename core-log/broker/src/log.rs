@@ -1,0 +1,6 @@
+//! The partitions of a node: logs on disk with what the broker knows about them.
+
+pub(crate) mod partition;
+pub(crate) mod query;
+pub(crate) mod settings;
+pub(crate) mod table;

@@ -1,0 +1,431 @@
+//! One partition on this node: its log under one lock, its high watermark, who waits on it.
+//!
+//! The lock is held for the few microseconds of an append into the page cache or of planning a read; reads
+//! and syncs happen outside of it. On one node everything appended is replicated, so the high watermark
+//! follows the log end; whoever reads goes by the high watermark, not by the log end.
+//!
+//! Invariants:
+//! - the high watermark never goes back and never lies above the log end;
+//! - waiting fetches are woken after the lock is released (see [`crate::purgatory`]);
+//! - a partition that is gone (deleted, shut down, or left mid-change by a panic) refuses every request.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use highwater_cluster::TopicSettings;
+use highwater_storage::{
+    AppendError, FlushPolicy, LogConfig, PartitionLog, ReadPlan, ReadRequest, StorageError,
+};
+use highwater_types::record::RecordBatch;
+use highwater_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicPartition};
+use highwater_wire::ErrorCode;
+
+use crate::error::ApiError;
+use crate::purgatory::WaitList;
+
+/// What the metadata says about a partition led here.
+#[derive(Debug, Clone)]
+pub(crate) struct Leadership {
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) in_sync: usize,
+    pub(crate) settings: Arc<TopicSettings>,
+}
+
+/// A partition led by this node.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    id: TopicPartition,
+    is_internal: bool,
+    log: Mutex<Option<PartitionLog>>,
+    leadership: RwLock<Leadership>,
+    high_watermark: AtomicI64,
+    waiting: Arc<WaitList>,
+    /// One sync at a time; who waits for a turn is usually covered by the sync before it.
+    flushing: tokio::sync::Mutex<()>,
+    durable_upto: AtomicI64,
+    flush_wanted: AtomicBool,
+}
+
+/// Offsets of a partition at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marks {
+    pub(crate) log_start: Offset,
+    pub(crate) high_watermark: Offset,
+    pub(crate) last_stable: Offset,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended {
+    pub(crate) base_offset: Offset,
+    pub(crate) next_offset: Offset,
+    pub(crate) log_append_time: Option<Timestamp>,
+    pub(crate) log_start_offset: Offset,
+    /// The topic's flush policy asks for a sync before the acknowledgement.
+    pub(crate) sync_before_ack: bool,
+}
+
+/// Why a batch was not appended.
+#[derive(Debug)]
+pub(crate) enum AppendFailure {
+    /// The partition is not (or no longer) here.
+    Gone(ApiError),
+    Refused(AppendError),
+}
+
+impl From<AppendFailure> for ApiError {
+    fn from(failure: AppendFailure) -> Self {
+        match failure {
+            AppendFailure::Gone(error) => error,
+            AppendFailure::Refused(error) => error.into(),
+        }
+    }
+}
+
+/// One partition's part of a fetch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FetchSpec {
+    pub(crate) index: i32,
+    pub(crate) from: Offset,
+    pub(crate) max_bytes: usize,
+    /// The first batch is given whole even if it is larger (semantic 43).
+    pub(crate) first_batch_whole: bool,
+    pub(crate) read_committed: bool,
+    pub(crate) current_leader_epoch: Option<LeaderEpoch>,
+    pub(crate) last_fetched_epoch: Option<LeaderEpoch>,
+}
+
+/// A located read with everything its answer needs.
+#[derive(Debug)]
+pub(crate) struct FetchPlan {
+    pub(crate) marks: Marks,
+    /// Where the client's log leaves ours (KIP-595's fetch answer); nothing is read then.
+    pub(crate) diverging: Option<(LeaderEpoch, Offset)>,
+    /// For readers of committed data: who aborted from where, by first offset (semantic 40).
+    pub(crate) aborted: Option<Vec<(ProducerId, Offset)>>,
+    read: Option<ReadPlan>,
+    is_cold: bool,
+}
+
+/// A read that cannot be: the code, and the offsets a client needs to find its way.
+pub(crate) type FetchFailure = (ErrorCode, Option<Marks>);
+
+impl Partition {
+    pub(crate) fn new(
+        id: TopicPartition,
+        is_internal: bool,
+        log: PartitionLog,
+        leadership: Leadership,
+    ) -> Self {
+        Partition {
+            id,
+            is_internal,
+            high_watermark: AtomicI64::new(log.end_offset().get()),
+            durable_upto: AtomicI64::new(log.recovery_point().get()),
+            log: Mutex::new(Some(log)),
+            leadership: RwLock::new(leadership),
+            waiting: Arc::default(),
+            flushing: tokio::sync::Mutex::default(),
+            flush_wanted: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &TopicPartition {
+        &self.id
+    }
+
+    /// Whether the topic is one of the broker's own.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.is_internal
+    }
+
+    /// Whether the topic drops old data.
+    pub(crate) fn is_deletable(&self) -> bool {
+        self.leadership().settings.cleanup_policy.delete
+    }
+
+    /// The fetches waiting here.
+    pub(crate) fn waiting(&self) -> &Arc<WaitList> {
+        &self.waiting
+    }
+
+    pub(crate) fn high_watermark(&self) -> Offset {
+        Offset::new(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    fn leadership(&self) -> Leadership {
+        self.leadership
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn gone(&self) -> ApiError {
+        let message = format!(
+            "{} partition {} is not led by this node",
+            self.id.topic, self.id.partition
+        );
+        ApiError::new(ErrorCode::NotLeaderOrFollower, message)
+    }
+
+    /// The log, while there is one. A lock that a panic has poisoned guards a log in an unknown state: it is
+    /// not used again before the node restarts and recovers it.
+    fn lock(&self) -> Result<OpenLog<'_>, ApiError> {
+        let guard = self.log.lock().map_err(|_| {
+            let message = "the log was left in the middle of a change; restart the node";
+            ApiError::new(ErrorCode::KafkaStorageError, message)
+        })?;
+        match guard.is_some() {
+            true => Ok(OpenLog(guard)),
+            false => Err(self.gone()),
+        }
+    }
+
+    /// Runs `use_log` under the lock.
+    pub(crate) fn with_log<T>(&self, use_log: impl FnOnce(&mut PartitionLog) -> T) -> Result<T, ApiError> {
+        Ok(use_log(self.lock()?.get()))
+    }
+
+    /// Takes over what the metadata says now.
+    pub(crate) fn lead(&self, leadership: Leadership, config: &Arc<LogConfig>) {
+        let changed = self.with_log(|log| {
+            if log.config() != config {
+                log.set_config(Arc::clone(config));
+            }
+            if log.latest_epoch() < Some(leadership.epoch) {
+                log.assign_epoch(leadership.epoch);
+            }
+        });
+        if let Err(error) = changed {
+            tracing::debug!(topic = %self.id.topic, partition = %self.id.partition, error = error.message,
+                "settings arrived for a partition that is gone");
+        }
+        *self.leadership.write().unwrap_or_else(PoisonError::into_inner) = leadership;
+    }
+
+    /// Refuses writes with `acks=all` while too few replicas are in sync (semantic 23).
+    pub(crate) fn require_in_sync(&self) -> Result<(), ApiError> {
+        let leadership = self.leadership.read().unwrap_or_else(PoisonError::into_inner);
+        let needed = usize::try_from(leadership.settings.min_insync_replicas).unwrap_or(usize::MAX);
+        if leadership.in_sync >= needed {
+            return Ok(());
+        }
+        let have = leadership.in_sync;
+        let message = format!("{have} replicas are in sync, min.insync.replicas asks for {needed}");
+        Err(ApiError::new(ErrorCode::NotEnoughReplicas, message))
+    }
+
+    /// Compares the leader epoch a client knows with ours (semantic 50).
+    pub(crate) fn check_epoch(&self, known: Option<LeaderEpoch>) -> Result<(), ApiError> {
+        let ours = self
+            .leadership
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .epoch;
+        match known {
+            Some(theirs) if theirs < ours => Err(ApiError::plain(ErrorCode::FencedLeaderEpoch)),
+            Some(theirs) if theirs > ours => Err(ApiError::plain(ErrorCode::UnknownLeaderEpoch)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Appends one batch and wakes who waits for it.
+    pub(crate) fn append(&self, batch: RecordBatch, now: Timestamp) -> Result<Appended, AppendFailure> {
+        let bytes = batch.bytes().len();
+        let epoch = self
+            .leadership
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .epoch;
+        let mut log = self.lock().map_err(AppendFailure::Gone)?;
+        let info = log
+            .get()
+            .append_as_leader(batch, epoch, now)
+            .map_err(AppendFailure::Refused)?;
+        let end = log.get().end_offset();
+        let sync_before_ack = log.get().config().flush == FlushPolicy::OnAck;
+        self.high_watermark.store(end.get(), Ordering::Release);
+        drop(log);
+        if info.rolled {
+            self.flush_wanted.store(true, Ordering::Relaxed);
+        }
+        if !info.duplicate {
+            self.waiting.appended(bytes);
+        }
+        Ok(Appended {
+            base_offset: info.base_offset,
+            next_offset: info.last_offset.next(),
+            log_append_time: info.log_append_time,
+            log_start_offset: info.log_start_offset,
+            sync_before_ack,
+        })
+    }
+
+    fn marks(&self, log: &PartitionLog) -> Marks {
+        let high_watermark = self.high_watermark();
+        Marks {
+            log_start: log.start_offset(),
+            high_watermark,
+            last_stable: log.last_stable_offset(high_watermark),
+        }
+    }
+
+    /// Locates a read; reads nothing.
+    pub(crate) fn plan_fetch(&self, spec: &FetchSpec) -> Result<FetchPlan, FetchFailure> {
+        self.check_epoch(spec.current_leader_epoch)
+            .map_err(|error| (error.code, None))?;
+        let mut guard = self.lock().map_err(|error| (error.code, None))?;
+        let log = guard.get();
+        let marks = self.marks(log);
+        if let Some(diverging) = diverging(log, spec) {
+            return Ok(FetchPlan {
+                marks,
+                diverging: Some(diverging),
+                aborted: None,
+                read: None,
+                is_cold: false,
+            });
+        }
+        let upto = if spec.read_committed {
+            marks.last_stable
+        } else {
+            marks.high_watermark
+        };
+        let request = ReadRequest {
+            from: spec.from,
+            upto,
+            max_bytes: spec.max_bytes,
+            at_least_one_batch: spec.first_batch_whole,
+        };
+        let failed = |error: ApiError| (error.code, Some(marks));
+        let read = log.plan_read(request).map_err(|error| failed(error.into()))?;
+        let aborted = match spec.read_committed {
+            true if !read.is_empty() => {
+                let found = log
+                    .aborted_transactions(spec.from, upto)
+                    .map_err(|error| failed(error.into()))?;
+                Some(
+                    found
+                        .iter()
+                        .map(|entry| (entry.producer_id, entry.first_offset))
+                        .collect(),
+                )
+            }
+            true => Some(Vec::new()),
+            false => None,
+        };
+        let is_cold = spec.from < log.active_segment_base();
+        let read = (!read.is_empty()).then_some(read);
+        Ok(FetchPlan {
+            marks,
+            diverging: None,
+            aborted,
+            read,
+            is_cold,
+        })
+    }
+
+    /// Waits until everything below `upto` is durable: one sync for all who wait (group commit).
+    pub(crate) async fn synced(self: &Arc<Self>, upto: Offset) -> Result<(), ApiError> {
+        while self.durable_upto.load(Ordering::Acquire) < upto.get() {
+            let _turn = self.flushing.lock().await;
+            if self.durable_upto.load(Ordering::Acquire) >= upto.get() {
+                break;
+            }
+            let partition = Arc::clone(self);
+            let flushed = tokio::task::spawn_blocking(move || partition.flush()).await;
+            flushed.map_err(|_| ApiError::plain(ErrorCode::KafkaStorageError))??;
+        }
+        Ok(())
+    }
+
+    /// Whether the flush policy or a sealed segment asks for a sync.
+    pub(crate) fn wants_flush(&self, now: Timestamp) -> bool {
+        self.flush_wanted.load(Ordering::Relaxed) || self.with_log(|log| log.flush_due(now)).unwrap_or(false)
+    }
+
+    /// Makes everything appended so far durable. Blocks, but not under the lock.
+    pub(crate) fn flush(&self) -> Result<Offset, ApiError> {
+        self.flush_wanted.store(false, Ordering::Relaxed);
+        let plan = self.with_log(PartitionLog::begin_flush)??;
+        let outcome = plan.execute();
+        let durable = self.with_log(|log| log.finish_flush(&plan, outcome))??;
+        self.durable_upto.fetch_max(durable.get(), Ordering::AcqRel);
+        Ok(durable)
+    }
+
+    /// Moves the start forward to `upto`, or to the high watermark; answers where the log starts now
+    /// (semantic 21).
+    pub(crate) fn delete_before(&self, upto: Option<Offset>) -> Result<Offset, ApiError> {
+        let high_watermark = self.high_watermark();
+        let upto = upto.unwrap_or(high_watermark);
+        if upto > high_watermark || upto < Offset::ZERO {
+            let message = format!("offset {upto} is not within 0..={high_watermark}");
+            return Err(ApiError::new(ErrorCode::OffsetOutOfRange, message));
+        }
+        let start = self.with_log(|log| -> Result<Offset, StorageError> {
+            log.advance_start_offset(upto)?;
+            Ok(log.start_offset())
+        })??;
+        self.waiting.wake_all();
+        Ok(start)
+    }
+
+    /// Deletes segments that are past retention.
+    pub(crate) fn apply_retention(&self, now: Timestamp) -> Result<usize, ApiError> {
+        let high_watermark = self.high_watermark();
+        let retention = self.with_log(|log| {
+            log.expire_producers(now);
+            log.apply_retention(now, high_watermark)
+        })??;
+        Ok(retention.segments_deleted)
+    }
+
+    /// Takes the log out: every later request is refused, every waiting fetch is woken to learn of it.
+    pub(crate) fn take_log(&self) -> Option<PartitionLog> {
+        // A poisoned log is not closed cleanly; dropping it here leaves it to recovery.
+        let log = self.log.lock().ok().and_then(|mut log| log.take());
+        self.waiting.wake_all();
+        log
+    }
+}
+
+/// The log under its lock.
+struct OpenLog<'a>(MutexGuard<'a, Option<PartitionLog>>);
+
+impl OpenLog<'_> {
+    fn get(&mut self) -> &mut PartitionLog {
+        self.0
+            .as_mut()
+            .expect("checked when the lock was taken, and only the lock's holder takes it out")
+    }
+}
+
+/// Whether the log a client has read parts from ours below its offset (Fetch v12, semantic 50).
+fn diverging(log: &PartitionLog, spec: &FetchSpec) -> Option<(LeaderEpoch, Offset)> {
+    let theirs = spec.last_fetched_epoch?;
+    let (epoch, end) = log.end_offset_for_epoch(theirs)?;
+    (epoch < theirs || end < spec.from).then_some((epoch, end))
+}
+
+impl FetchPlan {
+    /// Whether there is something to read.
+    pub(crate) fn has_data(&self) -> bool {
+        self.read.is_some()
+    }
+
+    /// Reads: at the tail on this thread, where the bytes lie in the page cache; from sealed segments on a
+    /// thread that may wait for the disk.
+    pub(crate) async fn read(&self) -> Result<Bytes, ApiError> {
+        let Some(plan) = &self.read else {
+            return Ok(Bytes::new());
+        };
+        if !self.is_cold {
+            return Ok(plan.execute()?);
+        }
+        let plan = plan.clone();
+        let read = tokio::task::spawn_blocking(move || plan.execute()).await;
+        Ok(read.map_err(|_| ApiError::plain(ErrorCode::KafkaStorageError))??)
+    }
+}

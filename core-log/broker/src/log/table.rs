@@ -1,0 +1,401 @@
+//! The partitions of this node, kept in line with the metadata.
+//!
+//! [`PartitionTable::reconcile`] compares the latest image with the one applied before, opens logs of
+//! partitions that are new here, hands changed settings on, and deletes what the metadata has removed:
+//! renamed first, then removed, so that a crash never leaves half a partition under its name.
+//!
+//! Invariants:
+//! - requests find a partition only after its log is open, and never after its directory is touched for
+//!   deletion;
+//! - a partition that cannot be opened is known and refused (KAFKA_STORAGE_ERROR); the others serve.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use highwater_cluster::{ConfigResource, ConfigView, MetadataImage, PartitionImage, TopicImage};
+use highwater_storage::{DataDir, LogConfig, OffsetCheckpoint, OffsetMap, PartitionLog, StorageError};
+use highwater_types::{BrokerId, Offset, PartitionId, TopicId, TopicName, TopicPartition, Uuid};
+use highwater_wire::ErrorCode;
+
+use super::partition::{Leadership, Partition};
+use super::settings::log_config;
+use crate::clock::Clock;
+use crate::error::ApiError;
+
+/// What the table knows about one partition of a topic.
+#[derive(Debug, Clone)]
+enum Slot {
+    Led(Arc<Partition>),
+    /// Another node leads it, or nobody.
+    Elsewhere,
+    /// Its log cannot be opened.
+    Failed,
+}
+
+#[derive(Debug)]
+struct Topic {
+    id: TopicId,
+    slots: Vec<Slot>,
+}
+
+/// How logs are opened and closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TableOptions {
+    pub(crate) node_id: BrokerId,
+    pub(crate) producer_id_expiration_ms: i64,
+    /// Threads that open and close logs.
+    pub(crate) threads: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct PartitionTable {
+    options: TableOptions,
+    clock: Clock,
+    /// Gone once the node has shut down.
+    data_dir: RwLock<Option<DataDir>>,
+    topics: RwLock<HashMap<TopicName, Topic>>,
+    /// The image applied last; its lock lets one reconciliation run at a time.
+    applied: Mutex<Arc<MetadataImage>>,
+}
+
+/// A log to open.
+struct Job {
+    id: TopicPartition,
+    topic_id: TopicId,
+    is_internal: bool,
+    config: Arc<LogConfig>,
+    leadership: Leadership,
+}
+
+impl PartitionTable {
+    pub(crate) fn new(data_dir: DataDir, options: TableOptions, clock: Clock) -> Self {
+        PartitionTable {
+            options,
+            clock,
+            data_dir: RwLock::new(Some(data_dir)),
+            topics: RwLock::default(),
+            applied: Mutex::default(),
+        }
+    }
+
+    /// The partition, if this node leads it.
+    pub(crate) fn find(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ApiError> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let slots = topics.get(topic).map_or(&[][..], |topic| &topic.slots);
+        match usize::try_from(partition).ok().and_then(|index| slots.get(index)) {
+            Some(Slot::Led(partition)) => Ok(Arc::clone(partition)),
+            Some(Slot::Elsewhere) => Err(ApiError::plain(ErrorCode::NotLeaderOrFollower)),
+            Some(Slot::Failed) => {
+                let message = "the partition's log cannot be opened; see the broker's log";
+                Err(ApiError::new(ErrorCode::KafkaStorageError, message))
+            }
+            None => Err(ApiError::plain(ErrorCode::UnknownTopicOrPartition)),
+        }
+    }
+
+    /// Every partition led here.
+    pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.values().flat_map(|topic| topic.led().cloned()).collect()
+    }
+
+    /// The partitions of one topic that are led here.
+    pub(crate) fn led_of(&self, topic: &str) -> Vec<Arc<Partition>> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics
+            .get(topic)
+            .map(|topic| topic.led().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Brings logs in line with `image`. Blocks on the disk; calls take turns.
+    pub(crate) fn reconcile(&self, image: &Arc<MetadataImage>, configs: &ConfigView<'_>) {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        if applied.version() >= image.version() && applied.version() > 0 {
+            return;
+        }
+        let data_dir = self.data_dir.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(data_dir) = data_dir.as_ref() else { return };
+        self.remove_deleted(image, data_dir);
+        let broker_configs_changed = self.broker_configs_changed(&applied, image);
+        let mut jobs = Vec::new();
+        for topic in image.topics() {
+            if broker_configs_changed || has_changed(&applied, image, topic) {
+                self.apply(topic, configs, &mut jobs);
+            }
+        }
+        self.open_all(jobs, data_dir);
+        *applied = Arc::clone(image);
+    }
+
+    fn broker_configs_changed(&self, before: &MetadataImage, after: &MetadataImage) -> bool {
+        let here = ConfigResource::Broker(self.options.node_id);
+        let changed = |resource| before.configs(resource) != after.configs(resource);
+        changed(&ConfigResource::AllBrokers) || changed(&here)
+    }
+
+    fn remove_deleted(&self, image: &MetadataImage, data_dir: &DataDir) {
+        let mut gone = Vec::new();
+        self.topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|name, topic| {
+                let lives = image
+                    .topic(name.as_str())
+                    .is_some_and(|image| image.id == topic.id);
+                if !lives {
+                    gone.append(&mut topic.slots);
+                }
+                lives
+            });
+        let led = gone.into_iter().filter_map(|slot| {
+            if let Slot::Led(led) = slot {
+                Some(led)
+            } else {
+                None
+            }
+        });
+        for partition in led {
+            drop(partition.take_log());
+            let id = partition.id();
+            match data_dir.delete_partition(id, Uuid::new_v4()) {
+                Ok(()) => tracing::info!(topic = %id.topic, partition = %id.partition, "partition deleted"),
+                Err(error) => tracing::error!(topic = %id.topic, partition = %id.partition, %error,
+                    "cannot remove the files of a deleted partition"),
+            }
+        }
+    }
+
+    /// Hands a topic's state to its open partitions and lists the logs to open.
+    fn apply(&self, topic: &TopicImage, configs: &ConfigView<'_>, jobs: &mut Vec<Job>) {
+        let settings = match configs.topic_settings(&topic.name) {
+            Ok(settings) => Arc::new(settings),
+            Err(error) => {
+                tracing::error!(topic = %topic.name, %error, "a stored config is invalid; the topic stays as it was");
+                return;
+            }
+        };
+        let config = Arc::new(log_config(&settings, self.options.producer_id_expiration_ms));
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let known = match topics.entry(topic.name.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(fresh) => fresh.insert(Topic {
+                id: topic.id,
+                slots: Vec::new(),
+            }),
+        };
+        known.slots.resize(topic.partitions.len(), Slot::Elsewhere);
+        for (index, (slot, image)) in (0..).zip(known.slots.iter_mut().zip(&topic.partitions)) {
+            let is_led = image.leader == Some(self.options.node_id);
+            let leadership = leadership(image, &settings);
+            match slot {
+                Slot::Led(partition) => partition.lead(leadership, &config),
+                Slot::Elsewhere | Slot::Failed if is_led => jobs.push(Job {
+                    id: TopicPartition::new(topic.name.clone(), PartitionId::new(index)),
+                    topic_id: topic.id,
+                    is_internal: topic.is_internal(),
+                    config: Arc::clone(&config),
+                    leadership,
+                }),
+                Slot::Elsewhere | Slot::Failed => {}
+            }
+        }
+    }
+
+    fn open_all(&self, jobs: Vec<Job>, data_dir: &DataDir) {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.publish(job, self.open(job, data_dir));
+            }
+        };
+        on_threads(self.options.threads.min(jobs.len()), work);
+    }
+
+    fn open(&self, job: &Job, data_dir: &DataDir) -> Slot {
+        let now = self.clock.wall();
+        let open = || data_dir.open_partition(&job.id, Some(job.topic_id), Arc::clone(&job.config), now);
+        let opened = match open() {
+            Err(StorageError::TopicIdMismatch { path, found, .. }) => {
+                // An older topic of this name, whose deletion a crash has interrupted.
+                tracing::warn!(path = %path.display(), topic_id = %found, "removing the log of a deleted topic");
+                data_dir
+                    .delete_partition(&job.id, Uuid::new_v4())
+                    .and_then(|()| open())
+            }
+            other => other,
+        };
+        match opened {
+            Ok((mut log, report)) => {
+                if report.truncated_bytes > 0 || report.below_recovery_point {
+                    tracing::warn!(topic = %job.id.topic, partition = %job.id.partition, ?report, "log recovered");
+                }
+                if log.latest_epoch() < Some(job.leadership.epoch) {
+                    log.assign_epoch(job.leadership.epoch);
+                }
+                let leadership = job.leadership.clone();
+                let partition = Partition::new(job.id.clone(), job.is_internal, log, leadership);
+                Slot::Led(Arc::new(partition))
+            }
+            Err(error) => {
+                tracing::error!(topic = %job.id.topic, partition = %job.id.partition, %error, "cannot open a log");
+                Slot::Failed
+            }
+        }
+    }
+
+    fn publish(&self, job: &Job, slot: Slot) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let topic = topics
+            .get_mut(&job.id.topic)
+            .filter(|topic| topic.id == job.topic_id);
+        let index = usize::try_from(job.id.partition.get()).ok();
+        if let Some(place) = topic
+            .zip(index)
+            .and_then(|(topic, index)| topic.slots.get_mut(index))
+        {
+            *place = slot;
+        }
+    }
+
+    /// Writes down everything that makes the next start quick: recovery points and log starts.
+    pub(crate) fn checkpoint(&self) {
+        self.write(OffsetCheckpoint::RecoveryPoint, PartitionLog::recovery_point);
+        self.checkpoint_log_starts();
+    }
+
+    /// Writes down where logs start.
+    pub(crate) fn checkpoint_log_starts(&self) {
+        self.write(OffsetCheckpoint::LogStart, PartitionLog::start_offset);
+    }
+
+    /// Writes down the high watermarks.
+    pub(crate) fn checkpoint_high_watermarks(&self) {
+        let marks = self
+            .all()
+            .iter()
+            .map(|partition| (partition.id().clone(), partition.high_watermark()))
+            .collect();
+        self.write_offsets(OffsetCheckpoint::HighWatermark, &marks);
+    }
+
+    fn write(&self, which: OffsetCheckpoint, offset: fn(&PartitionLog) -> Offset) {
+        let offset = |partition: &Arc<Partition>| {
+            let found = partition.with_log(|log| offset(log)).ok()?;
+            Some((partition.id().clone(), found))
+        };
+        let offsets: OffsetMap = self.all().iter().filter_map(offset).collect();
+        self.write_offsets(which, &offsets);
+    }
+
+    fn write_offsets(&self, which: OffsetCheckpoint, offsets: &OffsetMap) {
+        let data_dir = self.data_dir.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(data_dir) = data_dir.as_ref() else { return };
+        if let Err(error) = data_dir.write_checkpoint(which, offsets) {
+            tracing::error!(?which, %error, "cannot write a checkpoint");
+        }
+    }
+
+    /// Closes every log, makes it durable, writes the checkpoints and, if all went well, the marker that
+    /// lets the next start trust the files. Blocks. Afterwards every request is refused.
+    pub(crate) fn close(&self, broker_epoch: Option<i64>) -> Result<(), StorageError> {
+        self.checkpoint_high_watermarks();
+        let partitions = self.all();
+        let (ends, starts) = (Mutex::new(OffsetMap::new()), Mutex::new(OffsetMap::new()));
+        let failed = AtomicUsize::new(0);
+        let next = AtomicUsize::new(0);
+        on_threads(self.options.threads.min(partitions.len()), || {
+            while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let id = partition.id();
+                let closed = partition.take_log().map(|log| (log.start_offset(), log.close()));
+                if let Some((start, Ok(end))) = closed {
+                    starts
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(id.clone(), start);
+                    ends.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(id.clone(), end);
+                    continue;
+                }
+                failed.fetch_add(1, Ordering::Relaxed);
+                if let Some((_, Err(error))) = closed {
+                    tracing::error!(topic = %id.topic, partition = %id.partition, %error, "cannot close a log");
+                }
+            }
+        });
+        let Some(data_dir) = self
+            .data_dir
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        else {
+            return Ok(());
+        };
+        let (ends, starts) = (ends.into_inner(), starts.into_inner());
+        let ends = ends.unwrap_or_else(PoisonError::into_inner);
+        let starts = starts.unwrap_or_else(PoisonError::into_inner);
+        data_dir.write_checkpoint(OffsetCheckpoint::RecoveryPoint, &ends)?;
+        data_dir.write_checkpoint(OffsetCheckpoint::LogStart, &starts)?;
+        if failed.load(Ordering::Relaxed) == 0 {
+            data_dir.mark_clean_shutdown(broker_epoch)?;
+        }
+        Ok(())
+    }
+
+    /// Names partitions on disk that no topic of the metadata accounts for. They are left alone.
+    pub(crate) fn report_strays(&self, image: &MetadataImage) {
+        let data_dir = self.data_dir.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(Ok(found)) = data_dir.as_ref().map(DataDir::partitions) else {
+            return;
+        };
+        for stray in found {
+            let id = &stray.partition;
+            if image.partition(id.topic.as_str(), id.partition).is_none() {
+                tracing::warn!(topic = %id.topic, partition = %id.partition,
+                    "a log on disk belongs to no known topic; move it away or remove it");
+            }
+        }
+    }
+}
+
+impl Topic {
+    fn led(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.slots.iter().filter_map(|slot| {
+            if let Slot::Led(led) = slot {
+                Some(led)
+            } else {
+                None
+            }
+        })
+    }
+}
+
+fn leadership(image: &PartitionImage, settings: &Arc<highwater_cluster::TopicSettings>) -> Leadership {
+    Leadership {
+        epoch: image.leader_epoch,
+        in_sync: image.isr.len(),
+        settings: Arc::clone(settings),
+    }
+}
+
+fn has_changed(before: &MetadataImage, after: &MetadataImage, topic: &Arc<TopicImage>) -> bool {
+    let resource = ConfigResource::Topic(topic.name.clone());
+    let same_topic = before
+        .topic(topic.name.as_str())
+        .is_some_and(|known| Arc::ptr_eq(known, topic));
+    !same_topic || before.configs(&resource) != after.configs(&resource)
+}
+
+/// Runs `work` on this thread and `threads - 1` others until all return.
+fn on_threads(threads: usize, work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(&work);
+        }
+        work();
+    });
+}

@@ -1,0 +1,6 @@
+//! The network side of a node: accepting, framing, answering in order.
+
+pub(crate) mod connection;
+pub(crate) mod frames;
+pub(crate) mod listener;
+pub(crate) mod responses;

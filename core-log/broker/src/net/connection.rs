@@ -1,0 +1,193 @@
+//! One connection: requests are read, handled and answered strictly in order (semantic 6).
+//!
+//! A client may pipeline: answers to requests that already lie in the buffer leave in one write. A
+//! request that waits (a long-polled fetch, a join) holds back everything behind it, as in Kafka.
+//!
+//! Refuses, by closing: unknown keys and versions, ApiVersions excepted (semantics 1 and 5), bodies
+//! that do not decode. A panic while handling closes this connection only, and is counted.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures::FutureExt;
+use highwater_wire::{
+    ApiKey, DecodeError, FrameReader, RequestBody, RequestHeader, ResponseBody, encode_response,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::frames::{FrameError, FrameSource, InFrame};
+use super::responses::ResponseSink;
+use crate::broker::Broker;
+use crate::dispatch::{Answer, Reply, RequestContext};
+use crate::handlers::api_versions;
+use crate::versions;
+
+/// Who is at the other end, and by which listener they came in.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) listener_name: Arc<str>,
+}
+
+/// Why a connection ended, other than by the peer closing it.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("api key {key} version {version} is not served")]
+    Unserved { key: i16, version: i16 },
+    #[error("request does not decode: {0}")]
+    Malformed(#[from] DecodeError),
+    #[error("the handler of {api} panicked")]
+    Panicked { api: &'static str },
+    #[error("the request could not be answered but by closing")]
+    ByHandler,
+    #[error("write failed: {0}")]
+    Write(std::io::Error),
+}
+
+impl Ended {
+    fn reason(&self) -> &'static str {
+        match self {
+            Ended::Frame(error) => error.reason(),
+            Ended::Unserved { .. } => "unserved_version",
+            Ended::Malformed(_) => "malformed",
+            Ended::Panicked { .. } => "panic",
+            Ended::ByHandler => "handler",
+            Ended::Write(_) => "write",
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: Peer, draining: CancellationToken) {
+    let (read, write) = stream.into_split();
+    let mut connection = Connection {
+        source: FrameSource::new(read, Arc::clone(&broker.request_memory), &broker.limits),
+        sink: ResponseSink::new(write, &broker.limits),
+        context: RequestContext::for_connection(&peer),
+        broker,
+    };
+    let ended = connection.run(&draining).await;
+    if let Err(ended) = ended {
+        let reason = ended.reason();
+        metrics::counter!("highwater_broker_connections_closed_total", "reason" => reason).increment(1);
+        tracing::debug!(peer = %peer.address, listener = %peer.listener_name, %ended, "connection closed");
+    }
+    connection.sink.close().await;
+}
+
+struct Connection<R, W> {
+    broker: Arc<Broker>,
+    context: RequestContext,
+    source: FrameSource<R>,
+    sink: ResponseSink<W>,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
+    async fn run(&mut self, draining: &CancellationToken) -> Result<(), Ended> {
+        loop {
+            if self.sink.is_full() || !self.source.has_frame() {
+                self.flush().await?;
+            }
+            let buffered = self.source.has_frame();
+            let frame = tokio::select! {
+                biased;
+                () = draining.cancelled(), if !buffered => None,
+                frame = self.source.next() => frame?,
+            };
+            let Some(frame) = frame else {
+                return self.flush().await;
+            };
+            self.broker.telemetry.bytes_in.increment(frame.bytes.len() as u64);
+            if let Err(ended) = self.handle(frame).await {
+                // Answers of earlier requests are owed before the door closes.
+                self.flush().await?;
+                return Err(ended);
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Ended> {
+        let written = self.sink.flush().await.map_err(Ended::Write)?;
+        self.broker.telemetry.bytes_out.increment(written as u64);
+        Ok(())
+    }
+
+    async fn handle(&mut self, frame: InFrame) -> Result<(), Ended> {
+        let InFrame { bytes, memory } = frame;
+        let request = match decode(bytes)? {
+            Decoded::Request(request) => request,
+            Decoded::UnknownApiVersions { correlation_id } => {
+                let body = ResponseBody::ApiVersions(api_versions::unsupported());
+                self.sink.push(
+                    encode_response(ApiKey::ApiVersions, 0, correlation_id, &body),
+                    None,
+                );
+                return Ok(());
+            }
+        };
+        let Request { key, header, body } = request;
+        let version = header.api_version;
+        self.context.client_id = header.client_id;
+        let handled = self.broker.handle(&self.context, version, body);
+        let answer = AssertUnwindSafe(handled).catch_unwind().await;
+        drop(memory);
+        let Ok(Answer { reply, memory }) = answer else {
+            metrics::counter!("highwater_broker_handler_panics_total", "api" => key.name()).increment(1);
+            tracing::error!(api = key.name(), version, "a request handler panicked");
+            return Err(Ended::Panicked { api: key.name() });
+        };
+        match reply {
+            Reply::Body(body) => {
+                self.sink.push(
+                    encode_response(key, version, header.correlation_id, &body),
+                    memory,
+                );
+                Ok(())
+            }
+            Reply::Nothing => Ok(()),
+            Reply::Close => Err(Ended::ByHandler),
+        }
+    }
+}
+
+struct Request {
+    key: ApiKey,
+    header: RequestHeader,
+    body: RequestBody,
+}
+
+enum Decoded {
+    Request(Request),
+    /// ApiVersions in a version we do not know: answered in version 0 whatever follows (semantic 1).
+    UnknownApiVersions {
+        correlation_id: i32,
+    },
+}
+
+fn decode(bytes: Bytes) -> Result<Decoded, Ended> {
+    // Frames shorter than these eight bytes were refused when their length was read.
+    let mut fixed = &bytes[..];
+    let (key, version, correlation_id) = (fixed.get_i16(), fixed.get_i16(), fixed.get_i32());
+    let api_key = ApiKey::from_i16(key).ok_or(Ended::Unserved { key, version })?;
+    let row = versions::find(api_key).ok_or(Ended::Unserved { key, version })?;
+    if !row.served().contains(&version) {
+        return match api_key == ApiKey::ApiVersions {
+            true => Ok(Decoded::UnknownApiVersions { correlation_id }),
+            false => Err(Ended::Unserved { key, version }),
+        };
+    }
+    let mut reader = FrameReader::new(bytes);
+    let header = RequestHeader::decode(&mut reader)?;
+    let body = RequestBody::decode(api_key, version, &mut reader)?;
+    Ok(Decoded::Request(Request {
+        key: api_key,
+        header,
+        body,
+    }))
+}

@@ -1,0 +1,387 @@
+//! A node: everything a broker is made of, started and stopped as one.
+//!
+//! Start: settings are checked, ports are bound, the data directory is locked, the metadata quorum comes up,
+//! the broker registers, logs are opened, and only then connections are accepted. Stop is the reverse: no
+//! new connections, what is in work is finished, logs are made durable, the clean-shutdown marker is left.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use highwater_cluster::decide::{BrokerRegistration, register_broker};
+use highwater_cluster::{BrokerProperties, BrokerSettings, ConfigView, EndpointRecord, MetadataImage};
+use highwater_coordinator::GroupConfig;
+use highwater_storage::{
+    CorruptionPolicy, DataDir, DataDirOptions, Disk, MetaProperties, StdDisk, StorageError,
+};
+use highwater_types::{BrokerId, Uuid};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::background;
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::config::NodeConfig;
+use crate::error::NodeError;
+use crate::gauges;
+use crate::groups::GroupHost;
+use crate::limits::Limits;
+use crate::log::table::{PartitionTable, TableOptions};
+use crate::metadata::{self, MetadataConfig, MetadataQuorum, RaftQuorum};
+use crate::net::listener::{Acceptor, ConnectionCount};
+use crate::producer_ids::ProducerIds;
+use crate::session::{Session, SessionInfo};
+use crate::telemetry::Telemetry;
+
+/// What brokers without a listener register, since an address is needed to name them. Only sessions in this
+/// process ever see it.
+const IN_PROCESS: &str = "in-process";
+const IN_PROCESS_PORT: u16 = 9092;
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Node {
+    broker: Arc<Broker>,
+    listeners: Vec<(String, SocketAddr)>,
+    broker_epoch: i64,
+    /// Ends accepting and idle connections.
+    draining: CancellationToken,
+    connections: TaskTracker,
+    background: TaskTracker,
+}
+
+struct Bound {
+    name: String,
+    listener: TcpListener,
+    address: SocketAddr,
+    endpoint: EndpointRecord,
+}
+
+impl Node {
+    /// Starts a node. When this returns, it serves.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is left running then.
+    pub async fn start(config: NodeConfig) -> Result<Node, NodeError> {
+        let properties = BrokerProperties::new(config.properties.clone())?;
+        let bound = bind(&config).await?;
+        let clock = Clock::new();
+        let data_dir = open_data_dir(&config.data_dir).await?;
+        let quorum_config = MetadataConfig {
+            disk: StdDisk::shared(),
+            data_dir: config.data_dir.clone(),
+            broker_id: config.node_id,
+        };
+        let quorum: Arc<dyn MetadataQuorum> = Arc::new(RaftQuorum::start(quorum_config).await?);
+        let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
+        let served = serve(
+            &config,
+            properties,
+            clock,
+            data_dir,
+            Arc::clone(&quorum),
+            endpoints,
+        )
+        .await;
+        let (broker, broker_epoch) = match served {
+            Ok(served) => served,
+            Err(error) => {
+                quorum.stop().await;
+                return Err(error);
+            }
+        };
+        let mut node = Node {
+            broker,
+            listeners: Vec::new(),
+            broker_epoch,
+            draining: CancellationToken::new(),
+            connections: TaskTracker::new(),
+            background: TaskTracker::new(),
+        };
+        background::start(&node.broker, &node.background);
+        node.accept(bound);
+        tracing::info!(node = %config.node_id, listeners = ?node.listeners, "node serves");
+        Ok(node)
+    }
+
+    fn accept(&mut self, bound: Vec<Bound>) {
+        let connections = Arc::<ConnectionCount>::default();
+        for Bound {
+            name,
+            listener,
+            address,
+            ..
+        } in bound
+        {
+            let acceptor = Acceptor {
+                broker: Arc::clone(&self.broker),
+                listener,
+                listener_name: name.as_str().into(),
+                connections: Arc::clone(&connections),
+                tasks: self.connections.clone(),
+                draining: self.draining.clone(),
+            };
+            self.connections.spawn(acceptor.run());
+            self.listeners.push((name, address));
+        }
+    }
+
+    /// Where a listener is bound; tells the port that port 0 became.
+    pub fn listener_addr(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, address)| *address)
+    }
+
+    /// A door for callers in this process.
+    pub fn session(&self, info: SessionInfo) -> Session {
+        Session::new(Arc::clone(&self.broker), info)
+    }
+
+    /// The broker's id.
+    pub fn node_id(&self) -> BrokerId {
+        self.broker.node_id
+    }
+
+    /// The latest metadata.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        self.broker.image()
+    }
+
+    /// Sets the gauges that kafka_exporter's dashboards read, from the state of this moment, through the
+    /// `metrics` facade. Call it before each scrape.
+    pub fn record_gauges(&self) {
+        gauges::record(&self.broker);
+    }
+
+    /// Stops: finishes what is in work, makes every log durable, leaves the clean-shutdown marker.
+    ///
+    /// # Errors
+    /// [`NodeError`] when logs or checkpoints could not be written; the next start recovers then.
+    pub async fn shutdown(self) -> Result<(), NodeError> {
+        let Node {
+            broker,
+            draining,
+            connections,
+            background,
+            broker_epoch,
+            ..
+        } = self;
+        draining.cancel();
+        broker.stopping.cancel();
+        connections.close();
+        if timeout(broker.limits.drain_timeout, connections.wait())
+            .await
+            .is_err()
+        {
+            let open = connections.len();
+            tracing::info!(open, "closing connections that did not finish in time");
+        }
+        background.close();
+        background.wait().await;
+        broker.groups.stopped().await;
+        let closing = Arc::clone(&broker);
+        let closed = tokio::task::spawn_blocking(move || closing.partitions.close(Some(broker_epoch))).await;
+        broker.metadata.stop().await;
+        let closed = closed.map_err(|_| NodeError::Interrupted)?;
+        closed.map_err(|source| NodeError::Storage {
+            path: broker.data_dir.clone(),
+            source,
+        })?;
+        tracing::info!(node = %broker.node_id, "node stopped");
+        Ok(())
+    }
+}
+
+async fn bind(config: &NodeConfig) -> Result<Vec<Bound>, NodeError> {
+    let mut bound: Vec<Bound> = Vec::new();
+    for listener_config in &config.listeners {
+        let name = listener_config.name.clone();
+        if bound.iter().any(|other| other.name == name) {
+            return Err(NodeError::DuplicateListener { listener: name });
+        }
+        let refused = |source| NodeError::Bind {
+            listener: name.clone(),
+            address: listener_config.bind,
+            source,
+        };
+        let listener = TcpListener::bind(listener_config.bind).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let (host, port) = listener_config.advertised_at(address);
+        let endpoint = EndpointRecord {
+            listener: name.clone(),
+            host,
+            port,
+        };
+        bound.push(Bound {
+            name,
+            listener,
+            address,
+            endpoint,
+        });
+    }
+    Ok(bound)
+}
+
+async fn open_data_dir(path: &Path) -> Result<DataDir, NodeError> {
+    let owned = path.to_path_buf();
+    let disk: Arc<dyn Disk> = StdDisk::shared();
+    let options = DataDirOptions {
+        corruption: CorruptionPolicy::Refuse,
+    };
+    let opened = tokio::task::spawn_blocking(move || DataDir::open(disk, owned, options)).await;
+    opened
+        .map_err(|_| NodeError::Interrupted)?
+        .map_err(|source| storage_error(path, source))
+}
+
+fn storage_error(path: &Path, source: StorageError) -> NodeError {
+    NodeError::Storage {
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+/// Puts the broker together on a quorum that is up, registers it and opens its logs.
+async fn serve(
+    config: &NodeConfig,
+    properties: BrokerProperties,
+    clock: Clock,
+    data_dir: DataDir,
+    quorum: Arc<dyn MetadataQuorum>,
+    endpoints: Vec<EndpointRecord>,
+) -> Result<(Arc<Broker>, i64), NodeError> {
+    let broker_epoch = register(&*quorum, config.node_id, endpoints).await?;
+    let latest = quorum.image();
+    let image = Arc::clone(&latest.borrow());
+    identify(&data_dir, config, &image)?;
+    let view = ConfigView {
+        image: &image,
+        broker_id: config.node_id,
+        properties: &properties,
+    };
+    let settings = view.broker_settings()?;
+    let limits = limits(config, &properties, &settings);
+    let table = TableOptions {
+        node_id: config.node_id,
+        producer_id_expiration_ms: settings.producer_id_expiration_ms,
+        threads: usize::try_from(settings.num_recovery_threads_per_data_dir)
+            .unwrap_or(1)
+            .max(1),
+    };
+    let stopping = CancellationToken::new();
+    let broker = Arc::new(Broker {
+        node_id: config.node_id,
+        data_dir: config.data_dir.clone(),
+        request_memory: Arc::new(Semaphore::new(limits.request_memory_bytes)),
+        response_memory: Arc::new(Semaphore::new(limits.response_memory_bytes)),
+        limits,
+        properties,
+        clock,
+        metadata: quorum,
+        latest,
+        partitions: PartitionTable::new(data_dir, table, clock),
+        groups: GroupHost::new(group_config(&settings), clock, stopping.clone()),
+        producer_ids: ProducerIds::default(),
+        telemetry: Telemetry::new(),
+        settings,
+        stopping,
+    });
+    broker.reconcile_in_background().await;
+    broker.partitions.report_strays(&image);
+    Ok((broker, broker_epoch))
+}
+
+async fn register(
+    quorum: &dyn MetadataQuorum,
+    broker_id: BrokerId,
+    mut endpoints: Vec<EndpointRecord>,
+) -> Result<i64, NodeError> {
+    if endpoints.is_empty() {
+        let (listener, host) = (IN_PROCESS.to_owned(), IN_PROCESS.to_owned());
+        endpoints.push(EndpointRecord {
+            listener,
+            host,
+            port: IN_PROCESS_PORT,
+        });
+    }
+    let registration = BrokerRegistration {
+        broker_id,
+        incarnation_id: Uuid::new_v4(),
+        endpoints,
+        rack: None,
+    };
+    let decided = metadata::decide(quorum, |image| register_broker(image, &registration)).await;
+    decided.map_err(|error| NodeError::Registration {
+        reason: error.to_string(),
+    })
+}
+
+/// Compares the directory with who starts here, and signs a new one.
+fn identify(data_dir: &DataDir, config: &NodeConfig, image: &MetadataImage) -> Result<(), NodeError> {
+    let path = &config.data_dir;
+    let (cluster_id, node_id) = (image.cluster_id().unwrap_or_default(), config.node_id.get());
+    let known = data_dir
+        .meta_properties()
+        .map_err(|source| storage_error(path, source))?;
+    match known {
+        Some(meta) if meta.cluster_id == cluster_id && meta.node_id == node_id => Ok(()),
+        Some(meta) => Err(NodeError::WrongDirectory {
+            path: path.clone(),
+            found: format!("node {} of cluster {}", meta.node_id, meta.cluster_id),
+            expected: format!("node {node_id} of cluster {cluster_id}"),
+        }),
+        None => {
+            let directory_id = Uuid::new_v4();
+            let meta = MetaProperties {
+                cluster_id: cluster_id.to_owned(),
+                node_id,
+                directory_id,
+            };
+            data_dir
+                .write_meta_properties(&meta)
+                .map_err(|source| storage_error(path, source))
+        }
+    }
+}
+
+/// The limits given, where a property does not say otherwise.
+fn limits(config: &NodeConfig, properties: &BrokerProperties, settings: &BrokerSettings) -> Limits {
+    let mut limits = config.limits.clone();
+    if properties.get("socket.request.max.bytes").is_some() {
+        limits.max_frame_bytes = usize::try_from(settings.socket_request_max_bytes).unwrap_or(usize::MAX);
+    }
+    if properties.get("max.connections").is_some() {
+        limits.max_connections = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
+    }
+    if properties.get("connections.max.idle.ms").is_some() {
+        let idle_ms = settings
+            .connections_max_idle_ms
+            .and_then(|ms| u64::try_from(ms).ok());
+        limits.idle_timeout = std::time::Duration::from_millis(idle_ms.unwrap_or(NEVER_MS));
+    }
+    limits.checked()
+}
+
+/// What "no idle timeout" becomes: ten years.
+const NEVER_MS: u64 = 10 * 365 * 24 * 3_600_000;
+
+fn group_config(settings: &BrokerSettings) -> GroupConfig {
+    let defaults = GroupConfig::default();
+    let max_group_size = usize::try_from(settings.group_max_size).unwrap_or(usize::MAX);
+    GroupConfig {
+        min_session_timeout_ms: settings.group_min_session_timeout_ms,
+        max_session_timeout_ms: settings.group_max_session_timeout_ms,
+        initial_rebalance_delay_ms: u64::from(settings.group_initial_rebalance_delay_ms),
+        max_group_size: max_group_size.min(defaults.max_group_size),
+        offset_metadata_max_units: usize::try_from(settings.offset_metadata_max_bytes).unwrap_or(0),
+        offsets_retention_ms: settings.offsets_retention_ms,
+        offsets_retention_check_interval_ms: u64::try_from(settings.offsets_retention_check_interval_ms)
+            .unwrap_or(defaults.offsets_retention_check_interval_ms),
+        ..defaults
+    }
+}

@@ -1,0 +1,96 @@
+//! The door for callers in this process: request bodies in, response bodies out, no encoding.
+//!
+//! The handlers are those of the TCP connections, so every semantic is the same. Concurrent calls on
+//! one session run concurrently; a caller that needs order (produce requests of one producer) waits
+//! for one call before the next or relies on the order in which the calls are first polled.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use futures::FutureExt;
+use highwater_wire::{RequestBody, ResponseBody};
+
+use crate::broker::Broker;
+use crate::dispatch::{Answer, Reply, RequestContext};
+use crate::versions;
+
+/// Who opens a session.
+#[derive(Debug, Clone, Default)]
+pub struct SessionInfo {
+    /// Shown by DescribeGroups and in logs.
+    pub client_id: Option<ByteString>,
+    /// The listener whose advertised addresses the answers carry; the first one if empty or unknown.
+    pub listener_name: String,
+}
+
+/// A caller's door to a node in the same process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Session {
+    broker: Arc<Broker>,
+    context: RequestContext,
+}
+
+/// Why a session gave no answer. Over TCP the connection would have been closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionClosed {
+    /// The node does not serve this version; ask ApiVersions first.
+    #[error("{api} version {version} is not served by this node")]
+    Unserved {
+        /// Name of the request.
+        api: &'static str,
+        /// The version asked for.
+        version: i16,
+    },
+    /// The node is shutting down or gone.
+    #[error("the node is shut down")]
+    Stopped,
+    /// A request without an answer (`acks=0`) failed.
+    #[error("the request failed and has no answer that could say so")]
+    Failed,
+    /// A defect of the node; it is counted and logged there.
+    #[error("the handler of {api} panicked")]
+    Panicked {
+        /// Name of the request.
+        api: &'static str,
+    },
+}
+
+impl Session {
+    pub(crate) fn new(broker: Arc<Broker>, info: SessionInfo) -> Self {
+        let context = RequestContext {
+            client_id: info.client_id,
+            client_host: ByteString::from_static("/127.0.0.1"),
+            listener_name: info.listener_name.into(),
+        };
+        Session { broker, context }
+    }
+
+    /// Handles one request; `None` where the protocol has no answer.
+    ///
+    /// # Errors
+    /// [`SessionClosed`] in the cases in which a TCP connection would be closed.
+    pub async fn call(&self, version: i16, body: RequestBody) -> Result<Option<ResponseBody>, SessionClosed> {
+        let key = body.api_key();
+        let api = key.name();
+        if self.broker.stopping.is_cancelled() {
+            return Err(SessionClosed::Stopped);
+        }
+        if !versions::find(key).is_some_and(|row| row.served().contains(&version)) {
+            return Err(SessionClosed::Unserved { api, version });
+        }
+        let handled = self.broker.handle(&self.context, version, body);
+        let answer = AssertUnwindSafe(handled).catch_unwind().await;
+        let Ok(Answer { reply, memory: _ }) = answer else {
+            metrics::counter!("highwater_broker_handler_panics_total", "api" => api).increment(1);
+            tracing::error!(api, version, "a request handler panicked");
+            return Err(SessionClosed::Panicked { api });
+        };
+        match reply {
+            Reply::Body(body) => Ok(Some(body)),
+            Reply::Nothing => Ok(None),
+            Reply::Close => Err(SessionClosed::Failed),
+        }
+    }
+}
