@@ -384,3 +384,6 @@ fn read_offsets(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,11 +140,6 @@ impl ProducerState {
         self.producers.len()
     }
 
-    /// Whether nothing is known.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.producers.is_empty()
-    }
-
     /// All entries, by producer id.
     pub(crate) fn entries(&self) -> Vec<(ProducerId, &ProducerEntry)> {
         let mut entries: Vec<_> = self.producers.iter().map(|(id, entry)| (*id, entry)).collect();

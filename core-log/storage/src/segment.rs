@@ -13,6 +13,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{At, StorageError};
 use crate::files::{self, FileKind};
 use crate::index::{self, MaxTimestamp, SparseIndex};
+use crate::scan::{Depth, Expect, Scanner, Step};
 
 /// The `.log` file of a segment, opened when needed.
 #[derive(Debug)]
@@ -101,15 +102,62 @@ impl Sealed {
         if let Some(max) = *known {
             return Ok(max);
         }
-        let (path, file) = self.index(FileKind::TimeIndex)?;
-        let max = index::last_time_entry(&*file)
-            .at("read", &path)?
-            .map(|entry| MaxTimestamp {
-                timestamp: entry.timestamp,
-                offset: self.base_offset.advance_by(i64::from(entry.relative_offset)),
-            });
+        let max = match self.indexed_max_timestamp()? {
+            Indexed::Right(max) => Some(max),
+            Indexed::Wrong => self.scanned_max_timestamp()?,
+        };
         *known = Some(max);
         Ok(max)
+    }
+
+    /// Last entry of the time index, if the batch it names bears it out: retention deletes by it.
+    fn indexed_max_timestamp(&self) -> Result<Indexed, StorageError> {
+        let (path, file) = self.index(FileKind::TimeIndex)?;
+        let Some(entry) = index::last_time_entry(&*file).at("read", &path)? else {
+            return Ok(Indexed::Wrong);
+        };
+        let offset = self.base_offset.advance_by(i64::from(entry.relative_offset));
+        let position = self.position_for_offset(offset)?;
+        let handle = self.file.handle(OpenMode::Read)?;
+        let mut scanner = self.headers(&*handle, position);
+        while let Step::Batch(header, _) = scanner.step().at("read", &self.file.path())? {
+            if header.last_offset() >= offset {
+                let right = header.last_offset() == offset && header.max_timestamp == entry.timestamp;
+                return Ok(match right {
+                    true => Indexed::Right(MaxTimestamp {
+                        timestamp: entry.timestamp,
+                        offset,
+                    }),
+                    false => Indexed::Wrong,
+                });
+            }
+        }
+        Ok(Indexed::Wrong)
+    }
+
+    fn scanned_max_timestamp(&self) -> Result<Option<MaxTimestamp>, StorageError> {
+        let handle = self.file.handle(OpenMode::Read)?;
+        let mut scanner = self.headers(&*handle, 0);
+        let mut max: Option<MaxTimestamp> = None;
+        while let Step::Batch(header, _) = scanner.step().at("read", &self.file.path())? {
+            let timestamp = header.max_timestamp;
+            if timestamp.get() >= 0 && max.is_none_or(|max| timestamp > max.timestamp) {
+                max = Some(MaxTimestamp {
+                    timestamp,
+                    offset: header.last_offset(),
+                });
+            }
+        }
+        Ok(max)
+    }
+
+    fn headers<'a>(&self, file: &'a dyn DiskFile, position: u64) -> Scanner<'a> {
+        Scanner::new(
+            file,
+            position..self.size_bytes,
+            Depth::Headers,
+            Expect::segment(self.base_offset),
+        )
     }
 
     pub(crate) fn position_for_offset(&self, target: Offset) -> Result<u64, StorageError> {
@@ -125,6 +173,13 @@ impl Sealed {
         let (path, file) = self.index(FileKind::TimeIndex)?;
         index::search_time_file(&*file, self.base_offset, target).at("read", &path)
     }
+}
+
+/// What a time index says of the largest timestamp.
+enum Indexed {
+    Right(MaxTimestamp),
+    /// Nothing, or something the log does not bear out.
+    Wrong,
 }
 
 /// The segment being written.

@@ -612,13 +612,11 @@ impl PartitionLog {
                 Err(problem) => {
                     tracing::warn!(path = %path.display(), %problem, "producer snapshot is skipped");
                     self.disk.remove_file(&path).at("remove", &path)?;
+                    self.unsynced.names();
                 }
             }
         }
-        for offset in snapshots.iter().filter(|offset| **offset > self.end) {
-            let path = files::path(&self.dir, *offset, FileKind::ProducerSnapshot);
-            self.disk.remove_file(&path).at("remove", &path)?;
-        }
+        self.remove_stale_snapshots(snapshots)?;
         if let Some(rebuild_from) = rebuild_txn_from {
             self.remove_txn_indexes(rebuild_from)?;
         }
@@ -646,6 +644,29 @@ impl PartitionLog {
             }
         }
         Ok(replayed)
+    }
+
+    /// Keeps the snapshots at segment borders and the newest; one above the end is of another history.
+    fn remove_stale_snapshots(&mut self, snapshots: &[Offset]) -> Result<(), StorageError> {
+        let newest = snapshots
+            .iter()
+            .rev()
+            .find(|offset| **offset <= self.end)
+            .copied();
+        for offset in snapshots {
+            let at_border = *offset == self.active.base_offset
+                || self
+                    .sealed
+                    .binary_search_by_key(offset, |segment| segment.base_offset)
+                    .is_ok();
+            if *offset <= self.end && (at_border || Some(*offset) == newest) {
+                continue;
+            }
+            let path = files::path(&self.dir, *offset, FileKind::ProducerSnapshot);
+            self.disk.remove_file(&path).at("remove", &path)?;
+            self.unsynced.names();
+        }
+        Ok(())
     }
 
     pub(super) fn remove_txn_indexes(&mut self, from: Offset) -> Result<(), StorageError> {
@@ -753,9 +774,10 @@ struct Replayed<'a> {
     marker: Option<crate::producer_state::Marker>,
 }
 
-/// Removes all files of a segment, the log last: without it the others are known to be leftovers.
+/// Removes all files of a segment, the log first: then the others are known to be leftovers. The other way round, a
+/// crash in between could bring the segment back without its list of aborted transactions.
 pub(super) fn remove_segment(disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), StorageError> {
-    for kind in FileKind::ALL.into_iter().rev() {
+    for kind in FileKind::ALL {
         let path = files::path(dir, base, kind);
         disk.remove_file(&path).at("remove", &path)?;
     }

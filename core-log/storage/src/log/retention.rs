@@ -43,7 +43,7 @@ impl PartitionLog {
     /// too old as well gets an empty one first.
     ///
     /// # Errors
-    /// What the disk refuses; removals that failed are tried again in the next round.
+    /// What the disk refuses; the log is fenced then, and the next open removes what is left.
     pub fn apply_retention(
         &mut self,
         now: Timestamp,
@@ -71,7 +71,8 @@ impl PartitionLog {
             excess = excess.saturating_sub(segment.size_bytes);
             doomed += 1;
         }
-        self.delete_front(doomed)
+        let result = self.delete_front(doomed);
+        self.fencing(result)
     }
 
     fn excess_bytes(&self) -> u64 {

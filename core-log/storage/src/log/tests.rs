@@ -11,7 +11,9 @@ use crate::disk::StdDisk;
 use crate::error::{AppendError, InvalidRecord, ReadError};
 
 mod appending;
+mod crash;
 mod lifecycle;
+mod model;
 mod reading;
 mod transactions;
 
@@ -21,6 +23,7 @@ pub(super) const EPOCH: LeaderEpoch = LeaderEpoch::new(0);
 
 /// A log in a directory of its own.
 pub(super) struct Bench {
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: tempfile::TempDir,
     pub(super) config: LogConfig,
     pub(super) recovery_point: Offset,
@@ -30,6 +33,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(config: LogConfig) -> Self {
         Self {
+            disk: StdDisk::shared(),
             dir: tempfile::tempdir().unwrap(),
             config,
             recovery_point: Offset::ZERO,
@@ -39,7 +43,7 @@ impl Bench {
 
     pub(super) fn try_open(&self, clean: bool) -> Result<(PartitionLog, RecoveryReport), StorageError> {
         PartitionLog::open(
-            StdDisk::shared(),
+            Arc::clone(&self.disk),
             self.dir.path().join("t-0"),
             Arc::new(self.config.clone()),
             OpenOptions {

@@ -57,6 +57,8 @@ impl PartitionLog {
             remove_segment(&*self.disk, &self.dir, segment.base_offset)?;
         }
         self.remove_snapshots_above(Offset::new(-1))?;
+        // Before the new file: together with old ones it would look like a log with a hole.
+        self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
         self.active = Active::new(self.segment_file(offset));
         // The empty file says where the log begins even if the log-start checkpoint is lost.
         self.active.writer()?;
@@ -73,14 +75,19 @@ impl PartitionLog {
 
     fn truncate(&mut self, offset: Offset) -> Result<(), StorageError> {
         // Newest first: a crash in between leaves a log without holes.
+        let mut removed = false;
         while offset < self.active.base_offset
             || (offset == self.active.base_offset && !self.sealed.is_empty())
         {
             let Some(previous) = self.sealed.pop() else { break };
             remove_segment(&*self.disk, &self.dir, self.active.base_offset)?;
-            self.unsynced.names();
+            removed = true;
             self.active = Active::new(previous.file);
             self.active.size_bytes = previous.size_bytes;
+        }
+        if removed {
+            // Before the segment in front is cut: the other order could leave a hole between the two.
+            self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
         }
         self.rebuild_active(offset)?;
         self.unsynced.forget_file(&self.active.file.path());

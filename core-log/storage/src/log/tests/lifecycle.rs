@@ -293,6 +293,33 @@ fn old_segments_go_by_time_but_never_past_the_high_watermark() {
 }
 
 #[test]
+fn a_damaged_time_index_does_not_make_retention_delete_young_segments() {
+    let mut bench = Bench::new(LogConfig {
+        retention_ms: Some(100),
+        ..small()
+    });
+    let mut log = bench.open();
+    fill(&mut log, 40);
+    bench.recovery_point = log.close().unwrap();
+    for entry in std::fs::read_dir(bench.dir.path().join("t-0")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|kind| kind == "timeindex") {
+            let len = std::fs::metadata(&path).unwrap().len() as usize;
+            std::fs::write(&path, vec![0; len]).unwrap();
+        }
+    }
+    let (mut log, _) = bench.try_open(true).unwrap();
+    assert_eq!(
+        log.apply_retention(NOW, log.end_offset()).unwrap(),
+        Retention::default()
+    );
+    assert_eq!(
+        log.offset_for_timestamp(NOW).unwrap().unwrap().offset,
+        Offset::ZERO
+    );
+}
+
+#[test]
 fn size_retention_keeps_at_least_the_limit() {
     let bench = Bench::new(LogConfig {
         retention_bytes: Some(2500),

@@ -1,0 +1,195 @@
+//! A data directory across starts, clean and not.
+
+use super::*;
+use crate::disk::OpenMode;
+use crate::testing::{Crash, FakeDisk};
+
+const NOW: Timestamp = Timestamp::new(1_000_000);
+
+fn orders(partition: i32) -> TopicPartition {
+    TopicPartition {
+        topic: TopicName::new("my-orders").unwrap(),
+        partition: PartitionId::new(partition),
+    }
+}
+
+fn open(disk: &FakeDisk) -> DataDir {
+    let options = DataDirOptions {
+        corruption: CorruptionPolicy::Refuse,
+    };
+    DataDir::open(disk.shared(), PathBuf::from("data"), options).unwrap()
+}
+
+fn topic_id(raw: u128) -> TopicId {
+    TopicId::new(Uuid::from_u128(raw))
+}
+
+fn open_log(dir: &DataDir, partition: i32, id: u128) -> Result<(PartitionLog, RecoveryReport), StorageError> {
+    dir.open_partition(
+        &orders(partition),
+        Some(topic_id(id)),
+        Arc::new(LogConfig::default()),
+        NOW,
+    )
+}
+
+fn append(log: &mut PartitionLog) {
+    use highwater_types::record::{BatchBuilder, BatchOptions, RecordBatch};
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(NOW, None, Some(b"v"), &[]);
+    let (batch, _) = RecordBatch::parse(builder.build().unwrap()).unwrap();
+    log.append_as_leader(batch, highwater_types::LeaderEpoch::new(0), NOW)
+        .unwrap();
+}
+
+#[test]
+fn a_clean_shutdown_is_clean_once() {
+    let disk = FakeDisk::new();
+    let dir = open(&disk);
+    assert!(!dir.was_clean_shutdown(), "a new directory has no marker");
+    let (mut log, _) = open_log(&dir, 0, 1).unwrap();
+    append(&mut log);
+    let end = log.close().unwrap();
+    dir.write_checkpoint(
+        OffsetCheckpoint::RecoveryPoint,
+        &OffsetMap::from([(orders(0), end)]),
+    )
+    .unwrap();
+    dir.mark_clean_shutdown(None).unwrap();
+
+    let disk = disk.survivor(Crash::PowerCut { unsynced: 0 });
+    let dir = open(&disk);
+    assert!(dir.was_clean_shutdown());
+    let found = dir.partitions().unwrap();
+    assert_eq!(
+        (&found[0].partition, found[0].topic_id, found.len()),
+        (&orders(0), Some(topic_id(1)), 1)
+    );
+    let (log, report) = open_log(&dir, 0, 1).unwrap();
+    assert_eq!((log.end_offset(), report.segments_scanned), (Offset::new(1), 0));
+
+    // Nothing was written, yet the marker must not be believed twice (invariant 23).
+    let disk = disk.survivor(Crash::PowerCut { unsynced: 0 });
+    assert!(!open(&disk).was_clean_shutdown());
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let disk = FakeDisk::new();
+    let _held = open(&disk);
+    let options = DataDirOptions {
+        corruption: CorruptionPolicy::Refuse,
+    };
+    let error = DataDir::open(disk.shared(), PathBuf::from("data"), options).unwrap_err();
+    assert!(matches!(error, StorageError::DirectoryInUse { .. }), "{error}");
+}
+
+#[test]
+fn a_topic_recreated_under_the_same_name_does_not_get_the_old_data() {
+    let disk = FakeDisk::new();
+    let dir = open(&disk);
+    drop(open_log(&dir, 0, 1).unwrap());
+    let error = open_log(&dir, 0, 2).unwrap_err();
+    assert!(matches!(error, StorageError::TopicIdMismatch { .. }), "{error}");
+    dir.write_checkpoint(
+        OffsetCheckpoint::LogStart,
+        &OffsetMap::from([(orders(0), Offset::new(7))]),
+    )
+    .unwrap();
+    dir.delete_partition(&orders(0), Uuid::from_u128(9)).unwrap();
+    drop(dir);
+    let (log, _) = open_log(&open(&disk), 0, 2).unwrap();
+    assert_eq!(
+        log.start_offset(),
+        Offset::ZERO,
+        "the old checkpoint is not of this topic"
+    );
+}
+
+#[test]
+fn a_deletion_cut_short_is_finished_at_the_next_start() {
+    let disk = FakeDisk::new();
+    let dir = open(&disk);
+    drop(open_log(&dir, 0, 1).unwrap());
+    let before = disk.operations();
+    // Rename, directory sync, removal: die at the removal.
+    disk.die_at(before + 3, crate::testing::Tear::Nothing);
+    dir.delete_partition(&orders(0), Uuid::from_u128(9)).unwrap_err();
+    let disk = disk.survivor(Crash::PowerCut { unsynced: 0 });
+    let grave = PathBuf::from("data/my-orders-0.00000000000000000000000000000009-delete");
+    assert!(disk.list(&grave).is_ok(), "renamed durably");
+    let dir = open(&disk);
+    assert_eq!(dir.partitions().unwrap(), []);
+    assert!(disk.list(&grave).is_err());
+}
+
+#[test]
+fn checkpoints_of_any_content_cost_a_recovery_and_nothing_else() {
+    for damage in [
+        &b""[..],
+        b"\0\0\0\0",
+        b"0\n1\nother-topic 0 99\n",
+        b"0\n999999999\n",
+        b"\xff\xfe",
+        b"0\n1\nmy-orders 0 99999\n",
+    ] {
+        let disk = FakeDisk::new();
+        let dir = open(&disk);
+        let (mut log, _) = open_log(&dir, 0, 1).unwrap();
+        append(&mut log);
+        let end = log.close().unwrap();
+        dir.write_checkpoint(
+            OffsetCheckpoint::RecoveryPoint,
+            &OffsetMap::from([(orders(0), end)]),
+        )
+        .unwrap();
+        drop(dir);
+        for file in [
+            "recovery-point-offset-checkpoint",
+            "replication-offset-checkpoint",
+        ] {
+            let path = Path::new("data").join(file);
+            disk.open(&path, OpenMode::Create).unwrap();
+            disk.damage(&path, |bytes| *bytes = damage.to_vec());
+        }
+        let (log, _) = open_log(&open(&disk), 0, 1).unwrap();
+        assert_eq!(log.end_offset(), Offset::new(1), "{damage:?}");
+    }
+}
+
+#[test]
+fn names_that_are_no_partition_are_left_alone() {
+    for (name, expected) in [
+        ("orders-0", Some(0)),
+        ("orders-2147483647", Some(i32::MAX)),
+        ("orders-00", None),
+        ("orders--1", Some(1)),
+        ("orders-2147483648", None),
+        ("orders", None),
+        ("-0", None),
+        ("..-0", None),
+        ("orders-0.00000000000000000000000000000009-delete", None),
+    ] {
+        let parsed = parse_partition_dir(name).map(|partition| partition.partition.get());
+        assert_eq!(parsed, expected, "{name}");
+    }
+}
+
+#[test]
+fn identity_is_kept_and_garbage_is_an_error() {
+    let disk = FakeDisk::new();
+    let dir = open(&disk);
+    assert_eq!(dir.meta_properties().unwrap(), None);
+    let meta = MetaProperties {
+        cluster_id: "c".to_owned(),
+        node_id: 1,
+        directory_id: Uuid::from_u128(5),
+    };
+    dir.write_meta_properties(&meta).unwrap();
+    assert_eq!(dir.meta_properties().unwrap(), Some(meta));
+    disk.damage(Path::new("data/meta.properties"), |bytes| bytes.truncate(10));
+    assert!(matches!(
+        dir.meta_properties().unwrap_err(),
+        StorageError::Malformed { .. }
+    ));
+}
