@@ -1,5 +1,7 @@
 //! The group as a whole: what a restart keeps, what a proposal may expect, and Raft's own suite for stores.
 
+mod crash;
+
 use std::{convert::Infallible, path::Path, time::Instant};
 
 use highwater_cluster::{ClusterRecord, ConfigRecord, ConfigResourceName};
