@@ -91,6 +91,12 @@ struct Scanned {
     bad: Option<(BadBatch, u64)>,
 }
 
+/// Contents of a segment's two index files.
+struct IndexFiles {
+    offsets: Vec<u8>,
+    times: Vec<u8>,
+}
+
 /// The opening of one log.
 struct Opening<'a> {
     disk: Arc<dyn Disk>,
@@ -247,7 +253,7 @@ impl Opening<'_> {
         if segment.info.len_bytes == 0 {
             return Ok(Some(empty(segment.base)));
         }
-        let Some((offsets, times)) = self.read_index_files(segment.base)? else {
+        let Some(IndexFiles { offsets, times }) = self.read_index_files(segment.base)? else {
             return Ok(None);
         };
         let Some(mut index) = SparseIndex::load(segment.base, segment.info.len_bytes, &offsets, &times)
@@ -447,12 +453,13 @@ impl Opening<'_> {
         self.write_index_files(segment.base, scanned.index)
     }
 
-    fn read_index_files(&self, base: Offset) -> Result<Option<(Vec<u8>, Vec<u8>)>, StorageError> {
+    fn read_index_files(&self, base: Offset) -> Result<Option<IndexFiles>, StorageError> {
         let read = |kind| {
             let path = files::path(&self.dir, base, kind);
             read_file(&*self.disk, &path, u64::from(u32::MAX)).at("read", &path)
         };
-        Ok(read(FileKind::OffsetIndex)?.zip(read(FileKind::TimeIndex)?))
+        let files = read(FileKind::OffsetIndex)?.zip(read(FileKind::TimeIndex)?);
+        Ok(files.map(|(offsets, times)| IndexFiles { offsets, times }))
     }
 
     fn write_index_files(&mut self, base: Offset, mut index: SparseIndex) -> Result<(), StorageError> {
@@ -505,6 +512,10 @@ impl Opening<'_> {
         self.unsynced_after_kill(&mut log);
         if start > end {
             // Everything below was deleted on purpose, and the tail above was lost: begin anew at the start.
+            tracing::warn!(
+                dir = %log.dir.display(), %start, %end,
+                "log ends below its start offset, everything in it was deleted: beginning anew at the start"
+            );
             log.reset_to(start)?;
         }
         log.load_epochs(&self.epochs)?;

@@ -144,6 +144,9 @@ fn header(id: i64, epoch: i16, sequence: i32, count: i32, base: i64) -> BatchHea
     BatchHeader::parse(&builder.build().unwrap()).unwrap()
 }
 
+/// First sequence, last sequence, first offset.
+type Sent = (i32, i32, i64);
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -151,7 +154,7 @@ proptest! {
     #[test]
     fn verdicts_agree_with_a_naive_model(steps in prop::collection::vec((0_i16..3, 0_i32..12, 1_i32..4), 1..60)) {
         let mut state = ProducerState::default();
-        let mut model: Option<(i16, Vec<(i32, i32, i64)>)> = None;
+        let mut model: Option<(i16, Vec<Sent>)> = None;
         let mut end = 0_i64;
         for (epoch, sequence, count) in steps {
             let batch = header(1, epoch, sequence, count, end);
