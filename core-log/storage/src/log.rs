@@ -1,7 +1,7 @@
 //! `PartitionLog`: one partition's records on one disk.
 //!
 //! Reading order: this file (state and small questions), `log/append.rs`, `log/read.rs`, `log/recovery.rs`,
-//! `log/flush.rs`, `log/retention.rs`, `log/truncate.rs`, `log/time.rs`.
+//! `log/replay.rs`, `log/flush.rs`, `log/retention.rs`, `log/truncate.rs`, `log/time.rs`.
 //!
 //! Refuses: to know requests, high watermarks of its own, clocks and threads. The owner serialises mutation; reads
 //! are planned under its lock and executed outside.
@@ -16,6 +16,7 @@ mod append;
 mod flush;
 mod read;
 mod recovery;
+mod replay;
 mod retention;
 mod time;
 mod truncate;
