@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use highwater_cluster::ConfigError;
-use highwater_cluster::decide::{AlterError, TopicError};
+use highwater_cluster::decide::{AlterError, RegistrationError, TopicError};
 use highwater_storage::{AppendError, InvalidRecord, ReadError, StorageError};
 use highwater_types::record::BatchError;
 use highwater_wire::ErrorCode;
@@ -43,12 +43,12 @@ pub enum NodeError {
     /// The metadata quorum.
     #[error("metadata: {0}")]
     Metadata(#[from] MetadataError),
-    /// The broker could not be registered in the cluster's metadata.
-    #[error("cannot register the broker: {reason}")]
-    Registration {
-        /// What the decision or the quorum said.
-        reason: String,
-    },
+    /// The broker cannot be registered as it is configured.
+    #[error("cannot register the broker: {0}")]
+    Registration(#[from] RegistrationError),
+    /// The metadata quorum did not take the broker's registration.
+    #[error("cannot register the broker: {0}")]
+    Quorum(#[from] ProposeError),
     /// The data directory belongs to another node or cluster.
     #[error("data directory {} belongs to {found}, this is {expected}; use the directory of this node", path.display())]
     WrongDirectory {
@@ -64,8 +64,7 @@ pub enum NodeError {
     Interrupted,
 }
 
-pub use crate::metadata::MetadataError;
-use crate::metadata::ProposeError;
+pub use crate::metadata::{MetadataError, ProposeError};
 
 /// A failure as a client sees it: the code it acts on and a sentence for people.
 #[derive(Debug, Clone)]

@@ -100,9 +100,9 @@ impl GroupHost {
         }
         for partition in led {
             let id = partition.id().partition;
-            if !shards.contains_key(&id) {
-                shards.insert(id, self.start(Arc::clone(partition)));
-            }
+            shards
+                .entry(id)
+                .or_insert_with(|| self.start(Arc::clone(partition)));
         }
     }
 

@@ -39,7 +39,11 @@ mod telemetry;
 mod versions;
 
 pub use config::{ListenerConfig, NodeConfig};
-pub use error::{MetadataError, NodeError};
+pub use error::{MetadataError, NodeError, ProposeError};
 pub use limits::Limits;
 pub use node::Node;
 pub use session::{Session, SessionClosed, SessionInfo};
+
+// What the signatures above are made of, for crates that depend on nothing below the broker.
+pub use highwater_types::{BrokerId, TopicName};
+pub use highwater_wire::{RequestBody, ResponseBody};

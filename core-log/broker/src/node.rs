@@ -30,7 +30,7 @@ use crate::gauges;
 use crate::groups::GroupHost;
 use crate::limits::Limits;
 use crate::log::table::{PartitionTable, TableOptions};
-use crate::metadata::{self, MetadataConfig, MetadataQuorum, RaftQuorum};
+use crate::metadata::{self, DecideError, MetadataConfig, MetadataQuorum, RaftQuorum};
 use crate::net::listener::{Acceptor, ConnectionCount};
 use crate::producer_ids::ProducerIds;
 use crate::session::{Session, SessionInfo};
@@ -316,8 +316,9 @@ async fn register(
         rack: None,
     };
     let decided = metadata::decide(quorum, |image| register_broker(image, &registration)).await;
-    decided.map_err(|error| NodeError::Registration {
-        reason: error.to_string(),
+    decided.map_err(|error| match error {
+        DecideError::Decision(error) => NodeError::Registration(error),
+        DecideError::Quorum(error) => NodeError::Quorum(error),
     })
 }
 

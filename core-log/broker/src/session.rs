@@ -67,6 +67,11 @@ impl Session {
         Session { broker, context }
     }
 
+    /// Whether the node has stopped, or is about to.
+    pub fn is_closed(&self) -> bool {
+        self.broker.stopping.is_cancelled()
+    }
+
     /// Handles one request; `None` where the protocol has no answer.
     ///
     /// # Errors
@@ -74,7 +79,7 @@ impl Session {
     pub async fn call(&self, version: i16, body: RequestBody) -> Result<Option<ResponseBody>, SessionClosed> {
         let key = body.api_key();
         let api = key.name();
-        if self.broker.stopping.is_cancelled() {
+        if self.is_closed() {
             return Err(SessionClosed::Stopped);
         }
         if !versions::find(key).is_some_and(|row| row.served().contains(&version)) {

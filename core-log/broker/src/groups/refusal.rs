@@ -49,10 +49,8 @@ pub(crate) fn refuse(request: &GroupRequest, code: ErrorCode) -> ResponseBody {
                         .map(|partition| OffsetCommitResponsePartition {
                             partition_index: partition.partition_index,
                             error_code,
-                            ..Default::default()
                         })
                         .collect(),
-                    ..Default::default()
                 })
                 .collect(),
             ..Default::default()
@@ -100,7 +98,6 @@ pub(crate) fn refuse(request: &GroupRequest, code: ErrorCode) -> ResponseBody {
                 .map(|group_id| DeletableGroupResult {
                     group_id: group_id.clone(),
                     error_code,
-                    ..Default::default()
                 })
                 .collect(),
             ..Default::default()
@@ -129,6 +126,5 @@ fn fetch_topic(
                 ..Default::default()
             })
             .collect(),
-        ..Default::default()
     }
 }

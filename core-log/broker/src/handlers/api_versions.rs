@@ -26,7 +26,6 @@ pub(crate) fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsR
             api_key: row.key.as_i16(),
             min_version: row.min,
             max_version: row.max,
-            ..Default::default()
         })
         .collect();
     ApiVersionsResponse {
@@ -43,7 +42,6 @@ pub(crate) fn unsupported() -> ApiVersionsResponse {
             api_key: row.key.as_i16(),
             min_version: row.min,
             max_version: row.max,
-            ..Default::default()
         })
         .into_iter()
         .collect();

@@ -29,7 +29,6 @@ pub(crate) async fn handle(broker: &Arc<Broker>, request: DeleteRecordsRequest) 
             partition_index: wanted.partition_index,
             low_watermark,
             error_code: error_code.code(),
-            ..Default::default()
         }
     };
     let topics = request
@@ -42,7 +41,6 @@ pub(crate) async fn handle(broker: &Arc<Broker>, request: DeleteRecordsRequest) 
                 .iter()
                 .map(|wanted| answer(&topic.name, wanted))
                 .collect(),
-            ..Default::default()
         })
         .collect();
     broker.checkpoint_log_starts().await;

@@ -42,7 +42,6 @@ pub(crate) fn handle(
                 .iter()
                 .map(|wanted| answer(&topic.topic, wanted))
                 .collect(),
-            ..Default::default()
         })
         .collect();
     OffsetForLeaderEpochResponse {

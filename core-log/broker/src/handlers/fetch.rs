@@ -261,14 +261,12 @@ fn filled(index: i32, plan: &FetchPlan, records: Bytes) -> PartitionData {
         let row = |transaction: &(highwater_types::ProducerId, Offset)| AbortedTransaction {
             producer_id: transaction.0.get(),
             first_offset: transaction.1.get(),
-            ..Default::default()
         };
         transactions.iter().map(row).collect()
     });
     let diverging = plan.diverging.map(|(epoch, end)| EpochEndOffset {
         epoch: epoch.get(),
         end_offset: end.get(),
-        ..Default::default()
     });
     PartitionData {
         partition_index: index,

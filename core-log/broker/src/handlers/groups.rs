@@ -76,14 +76,12 @@ async fn commit(
             .map(|partition_index| OffsetCommitResponsePartition {
                 partition_index,
                 error_code: ErrorCode::UnknownTopicOrPartition.code(),
-                ..Default::default()
             });
         match response.topics.iter_mut().find(|topic| topic.name == name) {
             Some(topic) => topic.partitions.extend(refused),
             None => response.topics.push(OffsetCommitResponseTopic {
                 name,
                 partitions: refused.collect(),
-                ..Default::default()
             }),
         }
     }

@@ -46,7 +46,6 @@ pub(crate) async fn handle(
         topics.push(ListOffsetsTopicResponse {
             name: topic.name,
             partitions,
-            ..Default::default()
         });
     }
     ListOffsetsResponse {

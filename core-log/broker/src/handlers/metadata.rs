@@ -143,7 +143,6 @@ fn brokers(broker: &Broker, image: &MetadataImage, context: &RequestContext) -> 
             host: address.host,
             port: address.port,
             rack: address.rack,
-            ..Default::default()
         })
         .collect()
 }
