@@ -3,7 +3,8 @@
 //!
 //! Time can run faster than real time: the exchange's clock starts at a given moment and advances at a given
 //! speed. The same seed gives the same price for a symbol at a moment, whenever and in whatever order it is
-//! asked for, so that tests can check what they read.
+//! asked for, so that tests can check what they read. On request time waits for its clients
+//! ([`Replay::wait_for_clients`]).
 //!
 //! Faults can be injected ([`Replay::inject`]): rate limits with `Retry-After`, bans, geo blocks, server errors,
 //! silence and malformed bodies, each for a number of requests.
@@ -12,8 +13,9 @@
 //! - A price never depends on the clock of this machine, only on seed, symbol and exchange time.
 //! - A kline's open, high, low and close are those of the prices at the whole seconds it covers.
 //!
-//! Reading order: [`process`] (prices), [`server`] (HTTP), [`faults`].
+//! Reading order: [`process`] (prices), `clock` (the exchange's time), [`server`] (HTTP), [`faults`].
 
+mod clock;
 pub mod faults;
 pub mod process;
 pub mod server;

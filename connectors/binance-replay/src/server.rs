@@ -14,6 +14,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::faults::{Fault, Faults, error_body};
 use crate::process::{Bar, PriceProcess};
 
@@ -51,9 +52,7 @@ pub struct Replay {
 struct Exchange {
     process: PriceProcess,
     symbols: Vec<String>,
-    started: Instant,
-    start_time_ms: i64,
-    speed: f64,
+    clock: Mutex<Clock>,
     faults: Faults,
     requests: AtomicU64,
     weight: Mutex<(Instant, u64)>,
@@ -69,9 +68,7 @@ impl Replay {
         let exchange = Arc::new(Exchange {
             process: PriceProcess::new(config.seed),
             symbols: config.symbols,
-            started: Instant::now(),
-            start_time_ms: config.start_time_ms,
-            speed: config.speed,
+            clock: Mutex::new(Clock::new(config.start_time_ms, config.speed, Instant::now())),
             faults: Faults::default(),
             requests: AtomicU64::new(0),
             weight: Mutex::new((Instant::now(), 0)),
@@ -100,6 +97,12 @@ impl Replay {
     /// The exchange's time, in milliseconds since the epoch.
     pub fn now_ms(&self) -> i64 {
         self.exchange.now_ms()
+    }
+
+    /// From now on the exchange's time stands still while nobody asks: between two requests it runs for at most
+    /// `patience` of real time. A client that is late, or not there yet, then misses nothing.
+    pub fn wait_for_clients(&self, patience: Duration) {
+        self.exchange.clock().wait_for_clients(patience, Instant::now());
     }
 
     /// Requests served so far, faulty ones included.
@@ -143,6 +146,7 @@ async fn around(
     next: axum::middleware::Next,
 ) -> Response {
     exchange.requests.fetch_add(1, Ordering::Relaxed);
+    exchange.clock().asked(Instant::now());
     let weight = weight_of(request.uri().path());
     let used = exchange.use_weight(weight);
     let faulty = match exchange.faults.next() {
@@ -337,7 +341,14 @@ fn invalid_symbol() -> Response {
 
 impl Exchange {
     fn now_ms(&self) -> i64 {
-        self.start_time_ms + (self.started.elapsed().as_secs_f64() * self.speed * 1_000.0) as i64
+        self.clock().time_ms(Instant::now())
+    }
+
+    fn clock(&self) -> std::sync::MutexGuard<'_, Clock> {
+        // A panic elsewhere leaves the clock whole: every change of it is a plain assignment.
+        self.clock
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn use_weight(&self, weight: u64) -> u64 {

@@ -1,8 +1,8 @@
 //! Where prices come from: Binance, or a stand-in of ours when Binance cannot be reached.
 //!
 //! The stand-in's clock belongs to the data directory. It starts a week back, runs faster than real time, and stands
-//! still while nobody runs it: a run goes on one instant after the last price in the log, so that a pause (or
-//! `kill -9`) leaves no minute without prices. It never overtakes the wall clock, since a broker refuses records from
+//! still while nobody asks it: a run goes on one instant after the last price in the log, so that neither a pause nor
+//! `kill -9` nor a machine out of breath leaves a minute without prices. It never overtakes the wall clock, since a broker refuses records from
 //! the future; a directory that has caught up goes on in real time.
 //!
 //! # Invariants
@@ -28,6 +28,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 const HEAD_START_MS: i64 = 7 * 24 * 3_600 * 1_000;
 /// The exchange's time between the last price of one run and the first of the next.
 const RESUME_STEP_MS: i64 = 1_000;
+/// How long the stand-in's time runs on when nobody asks for prices: a few polls.
+const PATIENCE: Duration = Duration::from_millis(300);
 const ORIGIN_FILE: &str = "exchange.json";
 
 /// Which exchange a data directory belongs to, as kept in its `exchange.json`.
@@ -227,6 +229,7 @@ impl Origin {
         })
         .await
         .context("cannot start the stand-in for the exchange")?;
+        stand_in.wait_for_clients(PATIENCE);
         Ok(Exchange {
             base_url: stand_in.base_url(),
             poll_interval: "100ms",
