@@ -668,3 +668,6 @@ impl Consumer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,9 @@ pub mod admin;
 pub mod consumer;
 pub mod producer;
 
+#[cfg(test)]
+mod mock;
+
 pub use admin::Admin;
 pub use batches::FetchedBatches;
 pub use client::Client;

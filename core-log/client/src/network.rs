@@ -237,3 +237,6 @@ async fn ask_versions(connection: &dyn Connection) -> Result<Option<ApiVersionsR
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

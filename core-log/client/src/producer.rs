@@ -472,3 +472,6 @@ impl Drop for FlushGuard<'_> {
         self.shared.accumulator().end_flush();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,17 @@ struct Identity {
     id: ProducerId,
     epoch: ProducerEpoch,
     next_sequence: Sequence,
+    /// Whether the broker has taken a batch of it. Before, it accepts any first sequence (semantic 34), so a second
+    /// batch in flight could pass the first.
+    confirmed: bool,
+}
+
+/// Whether the records of a batch that is done with are in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Written,
+    NotWritten,
+    Unknown,
 }
 
 /// One partition's batches.
@@ -74,7 +85,9 @@ impl PartitionQueue {
             return Readiness::Blocked;
         };
         let repeating = first.order.is_some() || self.reset_pending;
-        if self.in_flight.len() >= limits.max_in_flight || (repeating && !self.in_flight.is_empty()) {
+        let unconfirmed = limits.idempotent && !self.identity.is_some_and(|identity| identity.confirmed);
+        let max_in_flight = if unconfirmed { 1 } else { limits.max_in_flight };
+        if self.in_flight.len() >= max_in_flight || (repeating && !self.in_flight.is_empty()) {
             return Readiness::Blocked; // a completion wakes the sender
         }
         if let Some(at) = self.not_before.filter(|at| *at > now) {
@@ -115,6 +128,7 @@ impl PartitionQueue {
             Some(Identity {
                 epoch: identity.epoch.next()?,
                 next_sequence: Sequence::ZERO,
+                confirmed: false,
                 ..identity
             })
         });
@@ -279,6 +293,7 @@ impl Accumulator {
                 id,
                 epoch,
                 next_sequence: Sequence::ZERO,
+                confirmed: false,
             });
         }
         let Some(mut batch) = queue.batches.pop_front() else {
@@ -324,24 +339,19 @@ impl Accumulator {
 
     /// Notes that a batch is done with. A batch that was certainly not written leaves no gap when nothing was
     /// stamped after it. Gives batches that have to be failed.
-    pub(super) fn finish(
-        &mut self,
-        tp: &TopicPartition,
-        batch: &Batch,
-        certainly_not_written: bool,
-    ) -> Vec<Batch> {
+    pub(super) fn finish(&mut self, tp: &TopicPartition, batch: &Batch, fate: Fate) -> Vec<Batch> {
         let Some(queue) = self.queues.get_mut(tp) else {
             return Vec::new();
         };
         queue.landed(batch.order);
-        if let (Some(identity), Some(stamp)) = (&mut queue.identity, batch.stamp) {
-            let was_last =
-                Some(identity.next_sequence) == batch.next_sequence() && identity.epoch == stamp.epoch;
-            if certainly_not_written
-                && was_last
-                && let Some(base) = stamp.base_sequence
-            {
-                identity.next_sequence = base;
+        if let (Some(identity), Some(stamp)) = (&mut queue.identity, batch.stamp)
+            && (identity.id, identity.epoch) == (stamp.id, stamp.epoch)
+        {
+            let was_last = Some(identity.next_sequence) == batch.next_sequence();
+            match (fate, stamp.base_sequence) {
+                (Fate::Written, _) => identity.confirmed = true,
+                (Fate::NotWritten, Some(base)) if was_last => identity.next_sequence = base,
+                (Fate::NotWritten | Fate::Unknown, _) => {}
             }
         }
         queue.reset_if_settled()

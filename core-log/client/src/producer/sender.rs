@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Acks, Shared,
-    accumulator::{SequenceBreak, Taken},
+    accumulator::{Fate, SequenceBreak, Taken},
     batch::{Acked, Batch},
 };
 use crate::{
@@ -196,7 +196,7 @@ impl Sender {
                         topic_partition: tp.clone(),
                         source,
                     };
-                    self.settle(&tp, batch, Err(error), true);
+                    self.settle(&tp, batch, Err(error), Fate::NotWritten);
                 }
             }
         }
@@ -257,7 +257,7 @@ impl Sender {
                                     offset: None,
                                     log_append_time: None,
                                 }),
-                                false,
+                                Fate::Written,
                             );
                         }
                     }
@@ -281,13 +281,18 @@ impl Sender {
             error,
             ClientError::Transport(Connect { .. }) | ClientError::UnsupportedApi { .. }
         );
+        let fate = if never_sent {
+            Fate::NotWritten
+        } else {
+            Fate::Unknown
+        };
         self.refresh(sent.iter().map(|(tp, _)| tp.topic.clone()).collect());
         for (tp, mut batch) in sent {
             batch.in_doubt |= !never_sent;
             if error.is_retriable() {
                 self.repeat(&tp, batch, error.clone());
             } else {
-                self.settle(&tp, batch, Err(error.clone().into()), never_sent);
+                self.settle(&tp, batch, Err(error.clone().into()), fate);
             }
         }
     }
@@ -329,7 +334,7 @@ impl Sender {
                     offset: (answer.base_offset >= 0).then(|| Offset::new(answer.base_offset)),
                     log_append_time: (append_time >= 0).then(|| Timestamp::new(append_time)),
                 };
-                self.settle(tp, batch, Ok(acked), false);
+                self.settle(tp, batch, Ok(acked), Fate::Written);
             }
             // Written by an earlier attempt, too long ago for the broker to remember where.
             ErrorCode::DuplicateSequenceNumber => {
@@ -340,7 +345,7 @@ impl Sender {
                         offset: None,
                         log_append_time: None,
                     }),
-                    false,
+                    Fate::Written,
                 );
             }
             ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge if batch.record_count() > 1 => {
@@ -368,7 +373,7 @@ impl Sender {
                     code,
                     message,
                 };
-                self.settle(tp, batch, Err(error), true);
+                self.settle(tp, batch, Err(error), Fate::NotWritten);
             }
         }
     }
@@ -386,7 +391,7 @@ impl Sender {
                     topic_partition: tp.clone(),
                     source,
                 };
-                self.settle(tp, batch, Err(error), true);
+                self.settle(tp, batch, Err(error), Fate::NotWritten);
             }
         }
     }
@@ -419,7 +424,7 @@ impl Sender {
                 code,
                 message: None,
             };
-            self.settle(tp, batch, Err(error), false);
+            self.settle(tp, batch, Err(error), Fate::Unknown);
         } else {
             self.repeat(tp, batch, ClientError::broker(ApiKey::Produce, code, tp));
         }
@@ -443,17 +448,11 @@ impl Sender {
         for batch in broken {
             // Our own bytes failed to decode; memory was damaged, so the records cannot be trusted either.
             tracing::error!(partition = %tp, "buffered batch cannot be read back");
-            self.settle(tp, batch, Err(ProduceError::Closed), true);
+            self.settle(tp, batch, Err(ProduceError::Closed), Fate::NotWritten);
         }
     }
 
-    fn settle(
-        &mut self,
-        tp: &TopicPartition,
-        batch: Batch,
-        result: Result<Acked, ProduceError>,
-        certainly_not_written: bool,
-    ) {
+    fn settle(&mut self, tp: &TopicPartition, batch: Batch, result: Result<Acked, ProduceError>, fate: Fate) {
         let result = result.map_err(|error| match error {
             ProduceError::Refused {
                 code: ErrorCode::MessageTooLarge,
@@ -465,7 +464,7 @@ impl Sender {
             error => error,
         });
         let mut accumulator = self.shared.accumulator();
-        let broken = accumulator.finish(tp, &batch, certainly_not_written);
+        let broken = accumulator.finish(tp, &batch, fate);
         if batch.settle(result) {
             accumulator.completed(batch.completion_id());
         }
@@ -487,7 +486,7 @@ impl Sender {
                 timeout,
                 source,
             };
-            self.settle(&tp, batch, Err(error), false);
+            self.settle(&tp, batch, Err(error), Fate::Unknown);
         }
     }
 
@@ -546,7 +545,7 @@ impl Sender {
                 self.asking_id = false;
                 let waiting = self.shared.accumulator().drain();
                 for (tp, batch) in waiting {
-                    self.settle(&tp, batch, Err(error.clone().into()), true);
+                    self.settle(&tp, batch, Err(error.clone().into()), Fate::NotWritten);
                 }
             }
         }

@@ -386,3 +386,6 @@ async fn write_segments(stream: &mut OwnedWriteHalf, segments: &mut VecDeque<Byt
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
