@@ -129,6 +129,11 @@ impl Topology {
         topics
     }
 
+    /// Topics between sub-topologies. What their readers have committed may be deleted (semantic row 46).
+    pub fn repartition_topics(&self) -> impl Iterator<Item = &TopicName> {
+        self.repartitions.iter().map(|repartition| &repartition.topic)
+    }
+
     /// The changelog topic of a logged store.
     pub fn changelog_topic(&self, store: &str) -> Option<&TopicName> {
         self.changelogs.get(store)
