@@ -91,8 +91,11 @@ impl Broker {
     /// take turns.
     pub(crate) fn reconcile(&self) {
         let image = self.image();
-        self.partitions.reconcile(&image, &self.configs(&image));
+        let gone = self.partitions.reconcile(&image, &self.configs(&image));
         self.groups.reconcile(&self.partitions.led_of(OFFSETS_TOPIC));
+        if !gone.is_empty() {
+            self.groups.forget_topics(&gone);
+        }
     }
 
     /// [`Broker::reconcile`] away from the threads that serve requests.

@@ -68,7 +68,7 @@ fn record_partitions(broker: &Broker) -> Extents {
 }
 
 fn record_groups(broker: &Broker, extents: &Extents) {
-    broker.groups.for_each_loaded(|shard| {
+    broker.groups.for_each_shard(|shard| {
         for (group_id, group) in shard.durable().groups() {
             let group_label = group_id.to_string();
             let members = group.metadata().map_or(0, |metadata| metadata.members.len());

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - every token given to a shard has a waiting caller or one that has gone; replies to the gone are dropped;
-//! - a shard answers nothing but COORDINATOR_LOAD_IN_PROGRESS until its partition has been replayed.
+//! - a shard says that it is loading until its partition has been replayed; replay happens beside the lock.
 
 mod load;
 mod refusal;
@@ -22,7 +22,7 @@ use highwater_coordinator::{
     merge_responses, route,
 };
 use highwater_types::record::{BatchBuilder, BatchOptions, RecordBatch};
-use highwater_types::{PartitionId, Timestamp};
+use highwater_types::{PartitionId, Timestamp, TopicName};
 use highwater_wire::{ErrorCode, ResponseBody};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -65,7 +65,6 @@ struct ShardHost {
 #[derive(Debug)]
 struct ShardState {
     shard: GroupShard,
-    is_loaded: bool,
     waiting: HashMap<u64, oneshot::Sender<ResponseBody>>,
     last_token: u64,
 }
@@ -113,7 +112,6 @@ impl GroupHost {
             clock: self.clock,
             state: Mutex::new(ShardState {
                 shard: GroupShard::new(self.config.clone()),
-                is_loaded: false,
                 waiting: HashMap::new(),
                 last_token: 0,
             }),
@@ -167,21 +165,35 @@ impl GroupHost {
         merge_responses(answers).unwrap_or_else(|| refuse(&original, ErrorCode::None))
     }
 
-    /// Lets `look` see the durable state of every loaded shard; for gauges.
-    pub(crate) fn for_each_loaded(&self, mut look: impl FnMut(&GroupShard)) {
-        let shards: Vec<_> = self
-            .shards
+    /// Drops what groups have committed for deleted topics.
+    pub(crate) fn forget_topics(&self, gone: &[TopicName]) {
+        for host in self.hosts() {
+            let mut state = host.lock();
+            loop {
+                let is_gone = |topic: &str| gone.iter().any(|name| name.as_str() == topic);
+                let effects = state.shard.forget_topics(is_gone);
+                // A failed append is logged, and would fail again.
+                if effects.records.is_empty() || !host.carry_out(&mut state, effects, host.clock.wall()) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Lets `look` see every shard; for gauges. One that is still loading is empty.
+    pub(crate) fn for_each_shard(&self, mut look: impl FnMut(&GroupShard)) {
+        for host in self.hosts() {
+            look(&host.lock().shard);
+        }
+    }
+
+    fn hosts(&self) -> Vec<Arc<ShardHost>> {
+        self.shards
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .values()
             .cloned()
-            .collect();
-        for host in shards {
-            let state = host.lock();
-            if state.is_loaded {
-                look(&state.shard);
-            }
-        }
+            .collect()
     }
 
     /// Waits for the timer and loading tasks, once the node is stopping.
@@ -209,9 +221,6 @@ impl ShardHost {
         let on_loss = refuse(&request, ErrorCode::NotCoordinator);
         let answer = {
             let mut state = self.lock();
-            if !state.is_loaded {
-                return refuse(&request, ErrorCode::CoordinatorLoadInProgress);
-            }
             if state.waiting.len() >= MAX_PENDING_GROUP_REQUESTS {
                 state.waiting.retain(|_, caller| !caller.is_closed());
                 if state.waiting.len() >= MAX_PENDING_GROUP_REQUESTS {
@@ -234,29 +243,24 @@ impl ShardHost {
         }
     }
 
-    /// Appends, replays, replies.
-    fn carry_out(&self, state: &mut ShardState, effects: Effects, now: Timestamp) {
-        if effects.records.is_empty() {
-            state.send(effects.replies);
-            return;
+    /// Appends, replays, replies; whether the records were appended.
+    fn carry_out(&self, state: &mut ShardState, effects: Effects, now: Timestamp) -> bool {
+        if !effects.records.is_empty()
+            && let Err(error) = self.append(&effects, now)
+        {
+            tracing::warn!(partition = %self.partition.id().partition, error = error.message,
+                "cannot write group records");
+            state.send(effects.fail(error.code));
+            return false;
         }
-        match self.append(&effects, now) {
-            Ok(()) => {
-                for record in &effects.records {
-                    if let Err(error) = state.shard.replay(&record.key, record.value.as_deref()) {
-                        tracing::error!(partition = %self.partition.id().partition, %error,
-                            "the group coordinator wrote a record that it cannot read back");
-                    }
-                }
-                state.send(effects.replies);
-            }
-            Err(error) => {
-                tracing::warn!(partition = %self.partition.id().partition, error = error.message,
-                    "cannot write group records");
-                let replies = effects.fail(error.code);
-                state.send(replies);
+        for record in &effects.records {
+            if let Err(error) = state.shard.replay(&record.key, record.value.as_deref()) {
+                tracing::error!(partition = %self.partition.id().partition, %error,
+                    "the group coordinator wrote a record that it cannot read back");
             }
         }
+        state.send(effects.replies);
+        true
     }
 
     fn append(&self, effects: &Effects, now: Timestamp) -> Result<(), ApiError> {
@@ -282,11 +286,7 @@ impl ShardHost {
         loop {
             let next = {
                 let state = self.lock();
-                let next = if state.is_loaded {
-                    state.shard.next_deadline_ms()
-                } else {
-                    None
-                };
+                let next = state.shard.next_deadline_ms();
                 self.armed_ms.store(next.unwrap_or(u64::MAX), Ordering::Release);
                 next
             };
@@ -313,7 +313,6 @@ impl ShardHost {
 
     fn unload(&self) {
         let mut state = self.lock();
-        state.is_loaded = false;
         let replies = state.shard.unload();
         state.send(replies);
         self.gone.cancel();

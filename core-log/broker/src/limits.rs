@@ -21,7 +21,11 @@ pub const MIN_FRAME_BYTES: usize = 8;
 pub const FIRST_READ_BYTES: usize = 1024 * 1024;
 
 /// Free room kept in a connection's read buffer between frames: one read takes many small requests.
-pub const IDLE_READ_BYTES: usize = 16 * 1024;
+pub const IDLE_READ_BYTES: usize = 8 * 1024;
+
+/// Frames up to this size are copied out of the read buffer: what a group keeps of a small request must not
+/// keep the buffer of a whole connection alive.
+pub const COPY_FRAME_BYTES: usize = 4 * 1024;
 
 /// Bytes of requests being read or handled, over all connections of a node.
 pub const REQUEST_MEMORY_BYTES: usize = 512 * 1024 * 1024;
@@ -65,6 +69,7 @@ pub const GROUP_LOAD_BYTES: usize = 1024 * 1024;
 const _: () = assert!(MIN_FRAME_BYTES < FIRST_READ_BYTES);
 const _: () = assert!(FIRST_READ_BYTES <= MAX_FRAME_BYTES);
 const _: () = assert!(IDLE_READ_BYTES <= FIRST_READ_BYTES);
+const _: () = assert!(COPY_FRAME_BYTES <= IDLE_READ_BYTES);
 // A length prefix is a signed 32-bit number, and so is a semaphore's request.
 const _: () = assert!(MAX_FRAME_BYTES < i32::MAX as usize);
 // One connection with the largest frame must be able to finish alone.

@@ -21,7 +21,6 @@ impl ShardHost {
                 let now = self.now();
                 state.shard = shard;
                 state.shard.loaded(now);
-                state.is_loaded = true;
                 let took_ms = self.clock.monotonic_ms() - started;
                 tracing::debug!(partition = %self.partition.id().partition, records, took_ms, "groups loaded");
             }

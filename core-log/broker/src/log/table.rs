@@ -111,15 +111,17 @@ impl PartitionTable {
             .unwrap_or_default()
     }
 
-    /// Brings logs in line with `image`. Blocks on the disk; calls take turns.
-    pub(crate) fn reconcile(&self, image: &Arc<MetadataImage>, configs: &ConfigView<'_>) {
+    /// Brings logs in line with `image`; answers the topics that are gone. Blocks on the disk; calls take turns.
+    pub(crate) fn reconcile(&self, image: &Arc<MetadataImage>, configs: &ConfigView<'_>) -> Vec<TopicName> {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         if applied.version() >= image.version() && applied.version() > 0 {
-            return;
+            return Vec::new();
         }
         let data_dir = self.data_dir.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(data_dir) = data_dir.as_ref() else { return };
-        self.remove_deleted(image, data_dir);
+        let Some(data_dir) = data_dir.as_ref() else {
+            return Vec::new();
+        };
+        let gone = self.remove_deleted(image, data_dir);
         let broker_configs_changed = self.broker_configs_changed(&applied, image);
         let mut jobs = Vec::new();
         for topic in image.topics() {
@@ -129,6 +131,7 @@ impl PartitionTable {
         }
         self.open_all(jobs, data_dir);
         *applied = Arc::clone(image);
+        gone
     }
 
     fn broker_configs_changed(&self, before: &MetadataImage, after: &MetadataImage) -> bool {
@@ -137,7 +140,8 @@ impl PartitionTable {
         changed(&ConfigResource::AllBrokers) || changed(&here)
     }
 
-    fn remove_deleted(&self, image: &MetadataImage, data_dir: &DataDir) {
+    fn remove_deleted(&self, image: &MetadataImage, data_dir: &DataDir) -> Vec<TopicName> {
+        let mut names = Vec::new();
         let mut gone = Vec::new();
         self.topics
             .write()
@@ -147,6 +151,7 @@ impl PartitionTable {
                     .topic(name.as_str())
                     .is_some_and(|image| image.id == topic.id);
                 if !lives {
+                    names.push(name.clone());
                     gone.append(&mut topic.slots);
                 }
                 lives
@@ -167,6 +172,7 @@ impl PartitionTable {
                     "cannot remove the files of a deleted partition"),
             }
         }
+        names
     }
 
     /// Hands a topic's state to its open partitions and lists the logs to open.

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::limits::{FIRST_READ_BYTES, IDLE_READ_BYTES, Limits, MIN_FRAME_BYTES};
+use crate::limits::{COPY_FRAME_BYTES, FIRST_READ_BYTES, IDLE_READ_BYTES, Limits, MIN_FRAME_BYTES};
 
 const PREFIX_BYTES: usize = 4;
 
@@ -154,7 +154,13 @@ impl<R: AsyncRead + Unpin> FrameSource<R> {
             }
         }
         self.buffer.advance(PREFIX_BYTES);
-        let bytes = self.buffer.split_to(length).freeze();
+        let bytes = if length <= COPY_FRAME_BYTES {
+            let copied = Bytes::copy_from_slice(&self.buffer[..length]);
+            self.buffer.advance(length);
+            copied
+        } else {
+            self.buffer.split_to(length).freeze()
+        };
         Ok(InFrame { bytes, memory })
     }
 

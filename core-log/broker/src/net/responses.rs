@@ -48,9 +48,12 @@ impl<W: AsyncWrite + Unpin> ResponseSink<W> {
         self.held.extend(memory);
     }
 
-    /// Whether so much is queued that it must be written before the next request is handled.
+    /// Whether so much is queued that it must be written before the next request is handled. Response memory
+    /// is never held while more of it is waited for: connections could wait for each other in a circle.
     pub(crate) fn is_full(&self) -> bool {
-        self.responses >= MAX_BUFFERED_RESPONSES || self.bytes >= MAX_BUFFERED_RESPONSE_BYTES
+        !self.held.is_empty()
+            || self.responses >= MAX_BUFFERED_RESPONSES
+            || self.bytes >= MAX_BUFFERED_RESPONSE_BYTES
     }
 
     /// Writes everything queued; the number of bytes written.

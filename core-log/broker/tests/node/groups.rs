@@ -9,8 +9,9 @@ use highwater_wire::messages::offset_commit_request::{
 use highwater_wire::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use highwater_wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use highwater_wire::messages::{
-    DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+    DeleteTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    SyncGroupRequest,
 };
 
 use crate::support::{Wire, start_with};
@@ -172,5 +173,38 @@ async fn a_group_forms_commits_and_is_there_after_a_restart() {
     };
     assert_eq!(wire.call(5, leave).await.error_code, 0);
     node.record_gauges();
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_does_not_inherit_committed_offsets() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, address) = start_with(dir.path(), Limits::default(), PROPERTIES).await;
+    let mut wire = Wire::connect(address).await;
+    wire.metadata("t").await;
+    find(&mut wire, "g").await;
+    let partition = OffsetCommitRequestPartition {
+        committed_offset: 5,
+        ..Default::default()
+    };
+    let topic = OffsetCommitRequestTopic {
+        name: "t".into(),
+        partitions: vec![partition],
+    };
+    let commit = OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    assert_eq!(wire.call(8, commit).await.topics[0].partitions[0].error_code, 0);
+    assert_eq!(committed(&mut wire, "g").await, 5);
+    let gone = DeleteTopicsRequest {
+        topic_names: vec!["t".into()],
+        ..Default::default()
+    };
+    assert_eq!(wire.call(5, gone).await.responses[0].error_code, 0);
+    wire.metadata("t").await;
+    assert_eq!(committed(&mut wire, "g").await, -1);
     node.shutdown().await.unwrap();
 }

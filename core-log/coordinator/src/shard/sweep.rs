@@ -59,6 +59,25 @@ impl GroupShard {
     }
 }
 
+impl GroupShard {
+    /// Tombstones for the offsets of topics that are gone, as many as fit into one call: call again until there
+    /// are none. A topic made anew under the same name must not begin where the old one was left.
+    pub fn forget_topics(&mut self, is_gone: impl Fn(&str) -> bool) -> Effects {
+        self.staged = None;
+        let mut effects = Effects::default();
+        for (group_id, durable) in self.durable.groups() {
+            let topics = durable.offsets().iter().filter(|(topic, _)| is_gone(topic));
+            let keys = topics.flat_map(|(topic, partitions)| partitions.keys().map(move |key| (topic, *key)));
+            // What is on record fits into records.
+            let records = keys.flat_map(|(topic, partition)| offsets::tombstone(group_id, topic, partition));
+            effects
+                .records
+                .extend(records.take(MAX_RECORDS_PER_SWEEP - effects.records.len()));
+        }
+        effects
+    }
+}
+
 /// Tombstones of one group: expired offsets, then the group itself if nothing of it remains.
 fn expired_records<'a>(
     group_id: &'a ByteString,

@@ -220,6 +220,26 @@ fn a_commit_with_its_own_retention_expires_by_it() {
 }
 
 #[test]
+fn offsets_of_deleted_topics_are_forgotten_whoever_reads_them() {
+    check(
+        "
+        commit g t-0=1 t-1=2 u-0=3
+          record g t-0 = 1
+          record g t-1 = 2
+          record g u-0 = 3
+          commit: t-0:None t-1:None u-0:None
+        forget t x
+          record g t-0 deleted
+          record g t-1 deleted
+        forget t x
+        restart
+        fetch g all
+          fetch: None g:None u-0=3/-1/:None
+        ",
+    );
+}
+
+#[test]
 fn semantic_68_offsets_are_deleted_only_for_topics_nobody_reads() {
     check(
         "

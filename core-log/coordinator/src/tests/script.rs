@@ -7,6 +7,7 @@
 //! restart                                 a new shard replays the log
 //! fail ERROR                              the next append fails
 //! unload                                  the partition moves away
+//! forget TOPIC..                          topics were deleted
 //! [label:] join|sync|heartbeat|leave|commit|fetch|describe|list|delete|offset-delete GROUP.. key=value ..
 //! ```
 //!
@@ -161,6 +162,10 @@ impl Runner {
                     .find(|code| format!("{code:?}") == *words.names[0]);
                 self.failing = Some(*named.unwrap());
                 Vec::new()
+            }
+            "forget" => {
+                let effects = self.shard.forget_topics(|topic| words.names.contains(&topic));
+                self.host(effects)
             }
             "unload" => {
                 self.is_unloaded = true;
