@@ -68,7 +68,7 @@ impl Broker {
         let started = self.clock.instant();
         let answer = match body {
             RequestBody::Produce(request) => produce::handle(self, version, request).await.into(),
-            RequestBody::Fetch(request) => fetch::handle(self, version, request).await,
+            RequestBody::Fetch(request) => fetch::handle(self, request).await,
             // The rest is rarer and larger: on the heap, so that an idle connection stays small.
             other => Box::pin(self.handle_other(context, version, other)).await.into(),
         };
@@ -109,9 +109,7 @@ impl Broker {
             | RequestBody::ListGroups(_)
             | RequestBody::DeleteGroups(_)
             | RequestBody::OffsetDelete(_) => group_admin::handle(self, context, version, body).await,
-            RequestBody::CreateTopics(r) => {
-                ResponseBody::CreateTopics(topics::create(self, version, r).await)
-            }
+            RequestBody::CreateTopics(r) => ResponseBody::CreateTopics(topics::create(self, r).await),
             RequestBody::DeleteTopics(r) => {
                 ResponseBody::DeleteTopics(topics::delete(self, version, r).await)
             }

@@ -51,17 +51,11 @@ pub const MAX_CONNECTIONS: usize = 10_000;
 /// Longest wait a fetch may ask for; a longer one is answered, empty, after this time.
 pub const MAX_FETCH_WAIT: Duration = Duration::from_secs(5 * 60);
 
-/// Partitions that one topic may have: beyond it a single request could exhaust file handles.
-pub const MAX_PARTITIONS_PER_TOPIC: i32 = 10_000;
-
 /// Topics created by one Metadata request that names topics nobody has.
 pub const MAX_AUTO_CREATED_TOPICS: usize = 100;
 
 /// Group requests waiting for an answer (joins, syncs) over one offsets partition.
 pub const MAX_PENDING_GROUP_REQUESTS: usize = 100_000;
-
-/// Producer ids taken from the metadata quorum at a time, as Kafka does.
-pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 
 /// Bytes of an offsets partition read in one step when its groups are loaded.
 pub const GROUP_LOAD_BYTES: usize = 1024 * 1024;

@@ -18,7 +18,7 @@ use highwater_types::{BrokerId, Uuid};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::background;
@@ -51,6 +51,8 @@ pub struct Node {
     draining: CancellationToken,
     connections: TaskTracker,
     background: TaskTracker,
+    /// A node that is dropped instead of shut down serves no more, like one whose process was killed.
+    _ends_with_the_node: [DropGuard; 2],
 }
 
 struct Bound {
@@ -93,11 +95,16 @@ impl Node {
                 return Err(error);
             }
         };
+        let draining = CancellationToken::new();
         let mut node = Node {
+            _ends_with_the_node: [
+                draining.clone().drop_guard(),
+                broker.stopping.clone().drop_guard(),
+            ],
             broker,
             listeners: Vec::new(),
             broker_epoch,
-            draining: CancellationToken::new(),
+            draining,
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
         };

@@ -35,7 +35,7 @@ const SESSION_INITIAL_EPOCH: i32 = 0;
 const READ_COMMITTED: i8 = 1;
 
 /// Waits until there is enough to answer, then answers.
-pub(crate) async fn handle(broker: &Arc<Broker>, _version: i16, request: FetchRequest) -> Answer {
+pub(crate) async fn handle(broker: &Arc<Broker>, request: FetchRequest) -> Answer {
     if let Some(error) = session_error(&request) {
         let response = FetchResponse {
             error_code: error.code(),

@@ -29,11 +29,7 @@ use crate::error::ApiError;
 const FIRST_DELETION_BY_ID: i16 = 6;
 
 /// Creates topics, or only says whether it would.
-pub(crate) async fn create(
-    broker: &Arc<Broker>,
-    _version: i16,
-    request: CreateTopicsRequest,
-) -> CreateTopicsResponse {
+pub(crate) async fn create(broker: &Arc<Broker>, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let topics: Vec<NewTopic> = request.topics.iter().map(new_topic).collect();
     let decided = match request.validate_only {
         true => Ok(broker.decide_topics(&broker.image(), &topics).0),

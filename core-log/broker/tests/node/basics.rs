@@ -381,3 +381,31 @@ async fn a_session_in_the_process_meets_the_same_log() {
             .is_err()
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_dropped_without_shutdown_lets_go_and_the_next_one_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, address) = start(dir.path()).await;
+    let mut wire = Wire::connect(address).await;
+    wire.metadata("t").await;
+    wire.produce("t", &["a", "b"]).await;
+    drop(node);
+    assert!(wire.is_closed_by_node().await);
+    let config = highwater_broker::NodeConfig::new(dir.path());
+    let began = Instant::now();
+    let node = loop {
+        match highwater_broker::Node::start(config.clone()).await {
+            Ok(node) => break node,
+            // The old node's tasks may need a moment to end.
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let session = node.session(SessionInfo::default());
+    let request = RequestBody::from(fetch_request("t", 0));
+    let Some(ResponseBody::Fetch(fetched)) = session.call(12, request).await.unwrap() else {
+        panic!("fetch has an answer")
+    };
+    assert_eq!(values(&fetched.responses[0].partitions[0]), ["a", "b"]);
+    node.shutdown().await.unwrap();
+}
