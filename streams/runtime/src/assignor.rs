@@ -300,7 +300,7 @@ mod tests {
         let assignments = assign_tasks(&all_tasks(), &members);
         assert_eq!(
             show(&assignments),
-            ["m1: a-1 b-1 r-0 r-1 r-2", "m2: a-0 b-0 a-2 a-3"]
+            ["m1: a-3 r-0 r-1 r-2", "m2: a-0 b-0 a-1 b-1 a-2"]
         );
     }
 

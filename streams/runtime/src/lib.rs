@@ -24,7 +24,8 @@
 //! # What holds
 //! - At least once: no acknowledged input record is left out. Outputs may repeat after a crash.
 //! - State is exact all the same: it is restored to a commit together with the input positions of that commit, so no
-//!   record counts twice in an aggregate (see [`engine::changelog`]). Two processes that both believe to own a task, which
+//!   input record counts twice in an aggregate (see [`engine::changelog`]). Rows that travel through a repartition topic
+//!   are outputs of the task before it and may repeat there after a crash, like any output. Two processes that both believe to own a task, which
 //!   the group allows for the length of a session time-out, can still harm each other until transactions fence them.
 //! - A killed process finds its stores again and reads only the tails of their changelogs.
 //! - A failed task is opened again from its last commit; only failures in a row stop the application.

@@ -10,7 +10,7 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use highwater_streams_engine::{
@@ -25,10 +25,15 @@ use crate::{StreamsConfig, StreamsError, rocks::RocksStores};
 #[derive(Debug)]
 pub(crate) struct StateDir {
     process_id: Uuid,
-    /// `None` when all stores are in memory.
-    rocks: Option<RocksStores>,
-    /// Released by the system when the file is closed, also after a kill.
-    _lock: Option<File>,
+    /// `None` when all stores are in memory, and after `close`.
+    on_disk: Mutex<Option<OnDisk>>,
+}
+
+#[derive(Debug)]
+struct OnDisk {
+    rocks: RocksStores,
+    /// Released by the system when the file is closed, also after a kill. Dropped after the database.
+    _lock: File,
 }
 
 impl StateDir {
@@ -36,8 +41,7 @@ impl StateDir {
         let Some(dir) = &config.state_dir else {
             return Ok(Self {
                 process_id: Uuid::new_v4(),
-                rocks: None,
-                _lock: None,
+                on_disk: Mutex::new(None),
             });
         };
         let dir = dir.join(application_id);
@@ -47,9 +51,17 @@ impl StateDir {
         let rocks = RocksStores::open(&dir.join("rocksdb"), config)?;
         Ok(Self {
             process_id,
-            rocks: Some(rocks),
-            _lock: Some(lock),
+            on_disk: Mutex::new(Some(OnDisk { rocks, _lock: lock })),
         })
+    }
+
+    /// Lets go of the directory once tasks have dropped their stores, whoever still holds this value.
+    pub(crate) fn close(&self) {
+        drop(self.on_disk().take());
+    }
+
+    fn on_disk(&self) -> MutexGuard<'_, Option<OnDisk>> {
+        self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn process_id(&self) -> Uuid {
@@ -61,16 +73,16 @@ impl StateDir {
         spec: &StoreSpec,
         partition: PartitionId,
     ) -> Result<Box<dyn StateStore>, StoreError> {
-        match &self.rocks {
-            Some(rocks) if spec.persistent => Ok(Box::new(rocks.store(spec, partition))),
+        match &*self.on_disk() {
+            Some(on_disk) if spec.persistent => Ok(Box::new(on_disk.rocks.store(spec, partition))),
             _ => Ok(Box::new(MemoryStore::new())),
         }
     }
 
     pub(crate) fn has_state(&self, store: &str, partition: PartitionId) -> bool {
-        self.rocks
+        self.on_disk()
             .as_ref()
-            .is_some_and(|rocks| rocks.has(store, partition))
+            .is_some_and(|on_disk| on_disk.rocks.has(store, partition))
     }
 }
 

@@ -186,6 +186,8 @@ impl Streams {
                 timeout: SHUTDOWN_TIMEOUT,
             });
         }
+        // Views on stores and the client's background tasks may live on; the directory is free all the same.
+        self.app.state_dir.close();
         self.app.finish(StreamsState::Stopped);
         self.ended().await
     }

@@ -97,11 +97,11 @@ impl Committer {
             }
         }
         if commits.is_empty() {
+            self.commit_offsets(set).await?;
             self.flush_stores_if_due(set)?;
             return Ok(false);
         }
         let mut markers = Vec::new();
-        let mut offsets = CommittedOffsets::new();
         let mut ends: BTreeMap<TaskId, BTreeMap<String, Offset>> = BTreeMap::new();
         for (id, commit) in commits {
             ends.insert(id, BTreeMap::new());
@@ -109,18 +109,19 @@ impl Committer {
             for batch in commit.changelogs {
                 markers.extend(self.send_deltas(id, batch, &mut set.deliveries).await?);
             }
-            offsets.extend(
+            set.offsets.extend(
                 commit
                     .positions
                     .into_iter()
                     .map(|(topic, offset)| (TopicPartition::new(topic, id.partition), offset.into())),
             );
         }
+        let read = self.read_of_repartitions(&set.offsets);
         self.acknowledged(&mut set.deliveries).await?;
         for (task, store, end) in self.send_markers(markers).await? {
             ends.entry(task).or_default().insert(store, end);
         }
-        self.commit_offsets(offsets.clone()).await?;
+        self.commit_offsets(set).await?;
         let committed = ends.len() as u64;
         for (id, ends) in ends {
             if let Some(slot) = set.slots.get_mut(&id) {
@@ -136,7 +137,7 @@ impl Committer {
         metrics::histogram!("highwater_streams_commit_seconds", "application" => self.app.id().to_owned())
             .record(started.elapsed().as_secs_f64());
         self.flush_stores_if_due(set)?;
-        self.purge_if_due(&offsets);
+        self.purge_if_due(read);
         Ok(true)
     }
 
@@ -250,25 +251,37 @@ impl Committer {
         Ok(())
     }
 
-    async fn commit_offsets(&self, offsets: CommittedOffsets) -> Result<(), StreamsError> {
-        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
+    /// Commits the group's offsets. Refused ones stay to be tried again with the next commit or when the task leaves, so
+    /// that a rebalance in between does not make the next owner repeat what is done.
+    async fn commit_offsets(&self, set: &mut TaskSet) -> Result<(), StreamsError> {
+        let consumer = self.consumer.get().and_then(Weak::upgrade);
+        let Some(consumer) = consumer.filter(|_| !set.offsets.is_empty()) else {
             return Ok(());
         };
-        match consumer.commit(offsets).await {
-            Ok(()) => Ok(()),
-            // A rebalance is under way: the next poll settles who owns what. State has its own positions; tasks without
-            // state repeat what they did since the last commit.
+        match consumer.commit(set.offsets.clone()).await {
+            Ok(()) => {
+                set.offsets.clear();
+                Ok(())
+            }
             Err(error @ ConsumeError::CommitRefused { .. }) => {
-                tracing::info!(application = self.app.id(), %error, "group offsets not committed");
+                tracing::debug!(application = self.app.id(), %error, "group offsets not committed yet");
                 Ok(())
             }
             Err(error) => Err(error.into()),
         }
     }
 
+    fn read_of_repartitions(&self, offsets: &CommittedOffsets) -> Vec<(TopicPartition, Option<Offset>)> {
+        let read = offsets
+            .iter()
+            .filter(|(partition, _)| self.repartitions.contains(&partition.topic));
+        read.map(|(partition, offset)| (partition.clone(), Some(offset.offset)))
+            .collect()
+    }
+
     /// Deletes what has been read of repartition topics (semantic row 46), in the background: nothing depends on it.
-    fn purge_if_due(&self, offsets: &CommittedOffsets) {
-        if self.repartitions.is_empty() {
+    fn purge_if_due(&self, before: Vec<(TopicPartition, Option<Offset>)>) {
+        if before.is_empty() {
             return;
         }
         {
@@ -283,12 +296,6 @@ impl Committer {
                     .repartition_purge_interval
                     .max(Duration::from_secs(1));
         }
-        let read = offsets
-            .iter()
-            .filter(|(partition, _)| self.repartitions.contains(&partition.topic));
-        let before: Vec<_> = read
-            .map(|(partition, offset)| (partition.clone(), Some(offset.offset)))
-            .collect();
         let admin = self.app.admin.clone();
         tokio::spawn(async move {
             if let Err(error) = admin.delete_records(before).await {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use highwater_client::{Consumer, Delivery, PartitionRecords};
+use highwater_client::{CommittedOffsets, Consumer, Delivery, PartitionRecords};
 use highwater_streams_engine::{
     DropReason,
     task::{Task, TaskId},
@@ -52,6 +52,8 @@ pub(crate) struct TaskSet {
     pub(super) slots: BTreeMap<TaskId, Slot>,
     /// Outputs sent and not yet acknowledged; the next commit waits for them.
     pub(super) deliveries: Vec<Delivery>,
+    /// Offsets that the group does not have yet.
+    pub(super) offsets: CommittedOffsets,
     pub(super) last_flush: Option<Instant>,
     next_incarnation: u64,
     /// The group has told at least once what is to be done.
@@ -119,12 +121,16 @@ impl TaskSet {
     }
 
     pub(super) fn remove(&mut self, tasks: &BTreeSet<TaskId>) {
-        self.slots.retain(|id, _| !tasks.contains(id));
+        for slot in tasks.iter().filter_map(|id| self.slots.remove(id)) {
+            self.offsets
+                .retain(|partition, _| !slot.partitions.contains(partition));
+        }
     }
 
     pub(super) fn clear(&mut self) {
         self.slots.clear();
         self.deliveries.clear();
+        self.offsets.clear();
     }
 
     /// Throws all tasks away and opens those of the current assignment again.
