@@ -1,3 +1,158 @@
-//! The highwater binary.
+//! The `highwater` binary: every command is thin, over the public crates.
+//!
+//! Reading order: [`output`] (how answers are printed), [`node`] (`dev` and `server`), then one file per noun.
 
-fn main() {}
+mod connect;
+mod consume;
+mod group;
+mod http;
+mod node;
+mod output;
+mod produce;
+mod shutdown;
+mod sql;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use highwater_client::{Client, ClientConfig};
+use tracing_subscriber::EnvFilter;
+
+use crate::output::{Format, Output};
+
+/// Large buffers are freed on other threads than those that allocated them; glibc pays dearly for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "highwater",
+    version,
+    about = "Event streaming in one binary: a Kafka-compatible log, streams, connectors and SQL.",
+    after_help = "\
+Start here:
+  highwater dev                                        a node on localhost, nothing to configure
+  highwater topic create prices --partitions 3
+  echo '{\"symbol\":\"BTCUSDT\",\"price\":67000}' | highwater produce prices --key BTCUSDT
+  highwater consume prices --from-beginning
+  highwater sql 'SELECT symbol, max(price) FROM prices GROUP BY symbol'
+
+The commands talk to any Kafka-compatible cluster: name it with --bootstrap or HIGHWATER_BOOTSTRAP."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options every command understands.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Brokers to ask first, as host:port, separated by commas.
+    #[arg(
+        long,
+        short = 'b',
+        global = true,
+        env = "HIGHWATER_BOOTSTRAP",
+        default_value = "localhost:9092"
+    )]
+    pub(crate) bootstrap: String,
+
+    /// How answers are printed.
+    #[arg(long, short = 'o', global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+
+    /// What is logged to standard error, such as `info` or `highwater_broker=debug`.
+    #[arg(long, global = true, env = "HIGHWATER_LOG")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node on this machine with nothing to configure: log, connectors, SQL and metrics.
+    Dev(node::DevArgs),
+    /// Run a node as a configuration file says.
+    Server(node::ServerArgs),
+    /// Create, list, describe, change and delete topics.
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Write records, one per line of standard input.
+    Produce(produce::ProduceArgs),
+    /// Read records and print them.
+    Consume(consume::ConsumeArgs),
+    /// List, describe, reset and delete consumer groups.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Check connector files, and manage the connectors of a running worker.
+    #[command(subcommand)]
+    Connect(connect::ConnectCommand),
+    /// Ask questions in SQL; without a statement, a prompt.
+    Sql(sql::SqlArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let output = Output::new(cli.global.output);
+    match cli.command {
+        Command::Dev(args) => node::dev(args).await,
+        Command::Server(args) => node::server(args).await,
+        Command::Topic(command) => topic::run(command, &connect_to(&cli.global).await?, &output).await,
+        Command::Produce(args) => produce::run(args, &connect_to(&cli.global).await?).await,
+        Command::Consume(args) => consume::run(args, &connect_to(&cli.global).await?, &output).await,
+        Command::Group(command) => group::run(command, &connect_to(&cli.global).await?, &output).await,
+        Command::Connect(command) => connect::run(command, &output).await,
+        Command::Sql(args) => sql::run(args, &cli.global).await,
+    }
+}
+
+/// A client of the cluster that the options name.
+pub(crate) async fn connect_to(global: &Global) -> anyhow::Result<Client> {
+    let mut config = ClientConfig::new(global.bootstrap.split(',').map(str::trim));
+    config.client_id = "highwater-cli".into();
+    config.api_timeout = std::time::Duration::from_secs(10);
+    config.allow_auto_create_topics = false;
+    Client::connect(config).await.map_err(|error| {
+        anyhow::anyhow!(
+            "cannot reach {}: {error}\n  is a node running? `highwater dev` starts one",
+            global.bootstrap
+        )
+    })
+}
+
+/// A node logs what it does; a command that asks a question logs only what a person should look at.
+fn start_log(cli: &Cli) {
+    let default = match cli.command {
+        Command::Dev(_) | Command::Server(_) => "info,openraft=warn,sqlx=warn",
+        _ => "warn",
+    };
+    let directives = cli.global.log.as_deref().unwrap_or(default);
+    let filter = EnvFilter::builder().parse(directives).unwrap_or_else(|error| {
+        eprintln!("warning: --log {directives}: {error}; logging at info");
+        EnvFilter::new("info")
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::is_colourful(&std::io::stderr()))
+        .init();
+}

@@ -1,0 +1,322 @@
+//! `highwater dev` and `highwater server`: a node with everything on it.
+//!
+//! Invariant: the line that contains `ready` is printed when, and only when, every port serves.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use highwater_connect::{Document, Plugins, RestServer, Worker, WorkerConfig, check, process_environment};
+use highwater_embedded::{Embedded, EmbeddedConfig};
+use serde::Deserialize;
+
+use crate::http::{HttpServer, install_recorder};
+use crate::shutdown;
+
+/// Run a node on this machine with nothing to configure.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Point any Kafka client at the Kafka address, psql at the SQL address (psql -h 127.0.0.1 -p 5433), curl or a Connect console
+at the Connect address, and Prometheus at http://127.0.0.1:8080/metrics. Port 0 picks a free one; the line that says
+`ready` names them all.")]
+pub(crate) struct DevArgs {
+    /// Where the log, the offsets and the metadata live.
+    #[arg(long, default_value = "./highwater-data", env = "HIGHWATER_DATA_DIR")]
+    data_dir: PathBuf,
+    /// Where Kafka clients connect.
+    #[arg(long, default_value = "127.0.0.1:9092", value_name = "HOST:PORT")]
+    kafka: SocketAddr,
+    /// Metrics and health.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    http: SocketAddr,
+    /// Connect's REST API.
+    #[arg(long, default_value = "127.0.0.1:8083", value_name = "HOST:PORT")]
+    connect: SocketAddr,
+    /// SQL on the Postgres wire.
+    #[arg(long, default_value = "127.0.0.1:5433", value_name = "HOST:PORT")]
+    sql: SocketAddr,
+    /// Connector files, or folders of them, to run from the start.
+    #[arg(long, value_name = "PATH")]
+    connectors: Vec<PathBuf>,
+    /// A broker property by Kafka's name, such as num.partitions=3; may be given several times.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = property)]
+    properties: Vec<(String, String)>,
+}
+
+/// Run a node as a configuration file says.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A complete file:
+
+  [node]
+  data_dir = \"/var/lib/highwater\"
+  connectors = [\"/etc/highwater/connectors\"]  # files or folders to run from the start
+
+  [listeners]
+  kafka = \"0.0.0.0:9092\"
+  advertised = \"broker.example.org:9092\"   # what clients are told to connect to
+  http = \"127.0.0.1:8080\"
+  connect = \"127.0.0.1:8083\"
+  sql = \"127.0.0.1:5433\"
+
+  [properties]                              # Kafka's names
+  \"num.partitions\" = 3
+  \"log.retention.hours\" = 168")]
+pub(crate) struct ServerArgs {
+    /// The configuration file.
+    #[arg(long, short)]
+    config: PathBuf,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .ok_or_else(|| "write it as name=value".to_owned())
+}
+
+/// A node's configuration file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerFile {
+    node: NodeSection,
+    #[serde(default)]
+    listeners: ListenersSection,
+    #[serde(default)]
+    properties: BTreeMap<String, toml::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeSection {
+    data_dir: PathBuf,
+    #[serde(default)]
+    connectors: Vec<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ListenersSection {
+    kafka: SocketAddr,
+    advertised: Option<String>,
+    http: SocketAddr,
+    connect: SocketAddr,
+    sql: SocketAddr,
+}
+
+impl Default for ListenersSection {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            kafka: local(9092),
+            advertised: None,
+            http: local(8080),
+            connect: local(8083),
+            sql: local(5433),
+        }
+    }
+}
+
+/// Everything a node is told.
+#[derive(Debug)]
+struct Settings {
+    data_dir: PathBuf,
+    listeners: ListenersSection,
+    connectors: Vec<PathBuf>,
+    properties: BTreeMap<String, String>,
+}
+
+pub(crate) async fn dev(args: DevArgs) -> Result<()> {
+    let DevArgs {
+        data_dir,
+        kafka,
+        http,
+        connect,
+        sql,
+        connectors,
+        properties,
+    } = args;
+    let listeners = ListenersSection {
+        kafka,
+        advertised: None,
+        http,
+        connect,
+        sql,
+    };
+    // One person at a time works with a development node: groups need not wait for more members.
+    let mut all = BTreeMap::from([("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())]);
+    all.extend(properties);
+    serve(Settings {
+        data_dir,
+        listeners,
+        connectors,
+        properties: all,
+    })
+    .await
+}
+
+pub(crate) async fn server(args: ServerArgs) -> Result<()> {
+    serve(read_file(&args.config)?).await
+}
+
+fn read_file(path: &Path) -> Result<Settings> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file: ServerFile =
+        toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))?;
+    let properties = file
+        .properties
+        .into_iter()
+        .map(|(name, value)| match value {
+            toml::Value::String(text) => (name, text),
+            other => (name, other.to_string()),
+        })
+        .collect();
+    let NodeSection { data_dir, connectors } = file.node;
+    Ok(Settings {
+        data_dir,
+        listeners: file.listeners,
+        connectors,
+        properties,
+    })
+}
+
+async fn serve(settings: Settings) -> Result<()> {
+    let started = Instant::now();
+    let metrics = install_recorder()?;
+    let node = Arc::new(start_log(&settings).await?);
+    let parts = match start_parts(&settings, &node, metrics).await {
+        Ok(parts) => parts,
+        Err(error) => {
+            stop_log(node).await?;
+            return Err(error);
+        }
+    };
+    let kafka = node
+        .kafka_addr()
+        .map_or_else(|| "none".to_owned(), |address| address.to_string());
+    println!(
+        "highwater is ready: kafka={kafka} http={} connect={} sql={} ({} ms, data in {})",
+        parts.http.address,
+        parts.rest.local_addr(),
+        "127.0.0.1:1",
+        started.elapsed().as_millis(),
+        settings.data_dir.display()
+    );
+    parts.http.set_ready();
+    shutdown::requested().await?;
+    tracing::info!("stopping");
+    parts.stop().await;
+    stop_log(node).await?;
+    tracing::info!("stopped cleanly");
+    Ok(())
+}
+
+async fn start_log(settings: &Settings) -> Result<Embedded> {
+    let mut config = EmbeddedConfig::new(&settings.data_dir);
+    config.kafka_listener = Some(settings.listeners.kafka);
+    config.advertised = settings
+        .listeners
+        .advertised
+        .as_deref()
+        .map(host_and_port)
+        .transpose()?;
+    config.properties.clone_from(&settings.properties);
+    Embedded::start(config).await.context("the node does not start")
+}
+
+fn host_and_port(text: &str) -> Result<(String, u16)> {
+    let (host, port) = text
+        .rsplit_once(':')
+        .with_context(|| format!("`{text}` is not host:port"))?;
+    Ok((
+        host.to_owned(),
+        port.parse().with_context(|| format!("the port of `{text}`"))?,
+    ))
+}
+
+async fn stop_log(node: Arc<Embedded>) -> Result<()> {
+    // The HTTP port may still answer a scrape; it holds the node for as long as that takes.
+    let mut node = node;
+    for _ in 0..100 {
+        match Arc::try_unwrap(node) {
+            Ok(node) => {
+                return node
+                    .shutdown()
+                    .await
+                    .context("the node did not stop cleanly; the next start recovers");
+            }
+            Err(shared) => {
+                node = shared;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
+    }
+    anyhow::bail!("a request is still in work after two seconds; the next start recovers")
+}
+
+/// What runs beside the log.
+struct Parts {
+    http: HttpServer,
+    worker: Worker,
+    rest: RestServer,
+}
+
+async fn start_parts(
+    settings: &Settings,
+    node: &Arc<Embedded>,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+) -> Result<Parts> {
+    let listeners = &settings.listeners;
+    let client = node.client();
+    let worker = Worker::start(client.clone(), plugins(), WorkerConfig::new("highwater")?)
+        .await
+        .context("the connect worker does not start")?;
+    for connector in connector_documents(&settings.connectors)? {
+        let name = connector.name().to_owned();
+        worker
+            .apply(connector)
+            .await
+            .with_context(|| format!("connector {name}"))?;
+    }
+    let rest = RestServer::bind(listeners.connect, worker.clone())
+        .await
+        .with_context(|| format!("cannot listen on {} (--connect)", listeners.connect))?;
+    let http = HttpServer::start(listeners.http, metrics, Arc::clone(node)).await?;
+    Ok(Parts { http, worker, rest })
+}
+
+/// The connectors of the files, if all of them are in order.
+fn connector_documents(files: &[PathBuf]) -> Result<Vec<Document>> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let report = check(files, &plugins(), &process_environment());
+    if !report.is_ok() {
+        let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+        anyhow::bail!("connectors that cannot run:\n  {}", problems.join("\n  "));
+    }
+    Ok(report
+        .connectors
+        .into_iter()
+        .map(|connector| connector.document)
+        .collect())
+}
+
+/// The connectors that come with the binary.
+pub(crate) fn plugins() -> Plugins {
+    Plugins::new()
+        .source(highwater_connector_binance::BinanceSource)
+        .sink(highwater_connector_database::DatabaseSink)
+        .sink(highwater_connector_file::FileSink)
+}
+
+impl Parts {
+    async fn stop(self) {
+        self.http.shutdown();
+        self.rest.shutdown().await;
+        self.worker.shutdown().await;
+    }
+}
