@@ -60,6 +60,7 @@ pub use check::{ConnectorFile, Problem, Report, check};
 pub use interpolate::{Environment, process_environment};
 
 use reader::Reader;
+pub(crate) use reader::coerced;
 
 /// Most tasks one connector may ask for.
 pub const MAX_TASKS: i64 = 1_024;

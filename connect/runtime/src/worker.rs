@@ -21,7 +21,9 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::{ConfigError, ConnectorConfig, Document, Environment, TargetState, process_environment};
+use crate::config::{
+    ConfigError, ConnectorConfig, Document, Environment, TargetState, coerced, process_environment,
+};
 use crate::log::{LogError, ensure_topic};
 use crate::plugins::{Plugin, Plugins};
 use crate::state::{self, RestartRequest, TargetRecord};
@@ -454,17 +456,21 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, serde_js
     serde_json::to_vec(value)
 }
 
-/// Settings with placeholders filled in.
+/// Settings of a task as `plugin` wants them: placeholders filled in, then texts turned into what it declares.
 pub(crate) fn filled(
     settings: &highwater_connect_api::Settings,
+    plugin: Option<&Plugin>,
     environment: &Environment,
 ) -> Result<highwater_connect_api::Settings, ConfigError> {
     let mut problems = Vec::new();
     let mut value = Value::Object(settings.0.clone());
     crate::config::interpolate::fill("settings", &mut value, environment, &mut problems);
-    if problems.is_empty() {
-        Ok(highwater_connect_api::Settings::from_json(value))
-    } else {
-        Err(ConfigError { problems })
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
     }
+    let settings = highwater_connect_api::Settings::from_json(value);
+    Ok(match plugin {
+        Some(plugin) => highwater_connect_api::Settings(coerced(plugin.config(), settings.0)),
+        None => settings,
+    })
 }

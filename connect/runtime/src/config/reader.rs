@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
 
 /// Texts turned into what the schema wants: a placeholder can only ever be a text, and so can every value of the
 /// flat form. What does not fit stays as it is, for the check to name.
-pub(super) fn coerced(def: ConfigDef, mut settings: Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn coerced(def: ConfigDef, mut settings: Map<String, Value>) -> Map<String, Value> {
     for key in def.keys {
         if let Some(value) = settings.get_mut(key.name) {
             *value = match key.kind {

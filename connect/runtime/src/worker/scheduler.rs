@@ -470,7 +470,11 @@ impl Scheduler {
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let environment = &self.shared.config.environment;
         let resolved = ConnectorConfig::resolve(&wanted.document, &self.shared.plugins, environment)
-            .and_then(|config| Ok((config, filled(&wanted.settings, environment)?)));
+            .and_then(|config| {
+                let plugin = self.shared.plugins.get(&config.plugin);
+                let settings = filled(&wanted.settings, plugin, environment)?;
+                Ok((config, settings))
+            });
         if self.failed.contains_key(&id) {
             metrics::counter!("highwater_connect_task_restarts_total", "connector" => id.connector.clone())
                 .increment(1);
