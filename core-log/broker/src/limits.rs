@@ -15,10 +15,13 @@ pub const MAX_FRAME_BYTES: usize = 100 * 1024 * 1024;
 /// The fixed part of every request header: key, version, correlation id.
 pub const MIN_FRAME_BYTES: usize = 8;
 
-/// What a connection may reserve on a claimed frame length alone. A producer's default largest
-/// request is 1 MiB, so the usual frame is read into one allocation; anything larger must arrive
-/// before more is reserved.
-pub const FIRST_READ_BYTES: usize = 1024 * 1024;
+/// What a connection may reserve on a claimed frame length alone: a hundred silent peers that each
+/// announce the largest frame cost a few megabytes.
+pub const FIRST_READ_BYTES: usize = 64 * 1024;
+
+/// How many times what has arrived may be reserved next. A producer's default largest request is
+/// 1 MiB, so the usual frame is moved once, when it is a sixteenth of its size.
+pub const READ_GROWTH: usize = 16;
 
 /// Free room kept in a connection's read buffer between frames: one read takes many small requests.
 pub const IDLE_READ_BYTES: usize = 8 * 1024;

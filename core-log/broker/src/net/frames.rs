@@ -4,8 +4,8 @@
 //! that do not finish in time, frames cut off by the end of the stream.
 //!
 //! Invariants:
-//! - a claimed length reserves at most [`FIRST_READ_BYTES`]; every further reservation is at most what
-//!   has arrived already;
+//! - a claimed length reserves at most [`FIRST_READ_BYTES`]; every further reservation is at most
+//!   [`READ_GROWTH`] times what has arrived already;
 //! - bytes are taken from the node-wide budget before room for them is allocated, and go back when the
 //!   request has been handled;
 //! - a connection that waits for budget waits within the frame's deadline, so that half-read frames
@@ -19,7 +19,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::limits::{COPY_FRAME_BYTES, FIRST_READ_BYTES, IDLE_READ_BYTES, Limits, MIN_FRAME_BYTES};
+use crate::limits::{
+    COPY_FRAME_BYTES, FIRST_READ_BYTES, IDLE_READ_BYTES, Limits, MIN_FRAME_BYTES, READ_GROWTH,
+};
 
 const PREFIX_BYTES: usize = 4;
 
@@ -146,7 +148,7 @@ impl<R: AsyncRead + Unpin> FrameSource<R> {
         while memory.num_permits() < total || self.buffer.len() < total {
             let allowed = memory.num_permits();
             if self.buffer.len() >= allowed {
-                memory.merge(self.reserve((total - allowed).min(allowed)).await?);
+                memory.merge(self.reserve((total - allowed).min(allowed * READ_GROWTH)).await?);
             } else if self.fill(allowed - self.buffer.len()).await? == 0 {
                 return Err(FrameError::Truncated {
                     have: self.buffer.len(),
