@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
-use highwater_sql::{Engine, EngineConfig, QueryResult, Session, print};
+use highwater_sql::{Engine, EngineConfig, Session, print};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -79,12 +79,12 @@ async fn answer(session: &Session, statement: &str, format: RowFormat) -> Result
     }
     match format {
         RowFormat::Table => {
-            let rows = QueryResult::collect(&mut result).await?;
+            let rows = result.collect_rows().await?;
             line(&print::table(result.schema(), &rows)?)?;
         }
         RowFormat::Json => {
             let mut objects: Vec<serde_json::Value> = Vec::new();
-            for batch in QueryResult::collect(&mut result).await? {
+            for batch in result.collect_rows().await? {
                 let mut text = Vec::new();
                 print::json_lines(&batch, &mut text)?;
                 for object in text
