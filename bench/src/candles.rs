@@ -1,5 +1,6 @@
 //! The candle topology: JSON prices in, one-minute OHLC candles out, and a plain loop that says what must come out.
 
+pub(crate) mod end_to_end;
 pub(crate) mod engine;
 
 use std::{collections::HashMap, time::Duration};
@@ -14,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     payload::split_mix,
     plan::Named,
+    topics,
     workloads::{CandlesWorkload, grouped},
 };
 
-pub(crate) const PRICES: &str = "bench-prices";
-pub(crate) const CANDLES: &str = "bench-candles";
-
+/// The store of the topology.
+const STORE: &str = "candles";
 const MINUTE_MS: i64 = 60_000;
 const GRACE: Duration = Duration::from_secs(10);
 /// 2023-11-14 22:13:00 UTC, a full minute.
@@ -69,22 +70,32 @@ impl Candle {
     }
 }
 
+/// What one run of the topology is called and where it reads and writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Names<'a> {
+    pub(crate) application: &'a str,
+    pub(crate) prices: &'a str,
+    pub(crate) candles: &'a str,
+}
+
 /// Prices to candles, with an in-memory cache of hot groups, a window store and its changelog.
-pub(crate) fn topology(application: &str) -> Result<Topology, TopologyError> {
+pub(crate) fn topology(names: Names<'_>) -> Result<Topology, TopologyError> {
     let builder = StreamsBuilder::new();
     builder
-        .stream(PRICES, Consumed::with(string(), json::<Price>()))
+        .stream(names.prices, Consumed::with(string(), json::<Price>()))
         .group_by_key()
         .windowed_by(TumblingWindows::of(Duration::from_secs(60)).grace(GRACE))
         .aggregate(
             Candle::default,
             |_symbol, price, candle| candle.add(price.event_time_ms, price.price),
-            Materialized::as_store("candles").with_value(json()),
+            Materialized::as_store(STORE)
+                .with_value(json())
+                .changelog_config(topics::KEEP.0, topics::KEEP.1),
         )
         .to_stream()
         .map(|window, candle| (window.key, candle))
-        .to(CANDLES, Produced::with(string(), json()));
-    builder.build(application)
+        .to(names.candles, Produced::with(string(), json()));
+    builder.build(names.application)
 }
 
 /// A price record of the input, before it has an offset.
@@ -103,7 +114,7 @@ pub(crate) fn ticks(workload: &CandlesWorkload) -> impl Iterator<Item = Tick> {
         let drawn = split_mix(&mut seed);
         let key = format!("SYM{:06}USDT", drawn % keys);
         let event_time_ms = START_MS + (u128::from(at) * 60_000 / u128::from(per_minute)) as i64;
-        let price = ((drawn >> 32) % 1_000_000) as f64 / 100.0 + 1.0;
+        let price = ((drawn >> 32) % 1_000_000 + 100) as f64 / 100.0;
         let value = format!(
             r#"{{"type":"price","symbol":"{key}","price":{price:.2},"volume_24h":{}.5,"trades_24h":{},"event_time_ms":{event_time_ms}}}"#,
             drawn % 100_000,

@@ -118,6 +118,7 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     }
     rows.extend(embedded(&plan, &mut workloads, directory.path()).await?);
     rows.extend(candles_engine(&plan, &mut workloads).await);
+    rows.extend(candles_end_to_end(&plan, &mut workloads, directory.path()).await?);
     ensure!(
         !rows.is_empty(),
         "no workload's group and name contain {:?}",
@@ -228,8 +229,11 @@ async fn fetch_rows(
     // The first one went with the warm-up round.
     plain.runs.drain(..1.min(plain.runs.len()));
     for row in &mut rows {
-        let ratio =
-            |figure: fn(&measure::Sample) -> Option<f64>| Some(row.median(figure)? / plain.median(figure)?);
+        let ratio = |figure: fn(&measure::Sample) -> Option<f64>| {
+            // A short copy may have cost less than a tick.
+            let plain = plain.median(figure).filter(|plain| *plain > 0.0)?;
+            Some(row.median(figure)? / plain)
+        };
         let ratios = ratio(measure::Sample::mb_per_s).zip(ratio(measure::Sample::server_s_per_gb));
         if let Some((speed, cpu)) = ratios {
             row.note = format!("{speed:.2} of plain TCP's MB/s, {cpu:.1} x its sender's CPU");
@@ -266,17 +270,17 @@ async fn embedded(plan: &Plan, workloads: &mut Workloads, directory: &std::path:
 
 /// The candle topology without a broker.
 async fn candles_engine(plan: &Plan, workloads: &mut Workloads) -> Vec<Row> {
-    if !plan.select("candles, engine alone", &mut workloads.candles) {
+    if !plan.select("candles, engine alone", &mut workloads.candles_engine) {
         return Vec::new();
     }
-    let inputs = workloads.candles.workloads.iter();
+    let inputs = workloads.candles_engine.workloads.iter();
     let inputs: Vec<_> = inputs
         .map(|workload| Arc::new(candles::engine::prepare(workload)))
         .collect();
     let mut rows = plan
         .rounds(
             "candles, engine alone",
-            &workloads.candles,
+            &workloads.candles_engine,
             async |at, workload| candles::engine::run(workload, &inputs[at]).await,
         )
         .await;
@@ -284,4 +288,34 @@ async fn candles_engine(plan: &Plan, workloads: &mut Workloads) -> Vec<Row> {
         row.note = "one thread, JSON in and out, memory store".to_owned();
     }
     rows
+}
+
+/// The candle topology on a node in this process.
+async fn candles_end_to_end(
+    plan: &Plan,
+    workloads: &mut Workloads,
+    directory: &std::path::Path,
+) -> Result<Vec<Row>> {
+    if !plan.select("candles, end to end", &mut workloads.candles_end_to_end) {
+        return Ok(Vec::new());
+    }
+    let embedded = Embedded::start(EmbeddedConfig::new(directory.join("candles"))).await?;
+    let client = embedded.client();
+    let mut inputs = Vec::new();
+    for workload in &workloads.candles_end_to_end.workloads {
+        inputs.push(candles::end_to_end::prepare(&client, workload).await?);
+    }
+    let mut rows = plan
+        .rounds(
+            "candles, end to end",
+            &workloads.candles_end_to_end,
+            async |at, workload| candles::end_to_end::run(&client, directory, workload, &inputs[at]).await,
+        )
+        .await;
+    for row in &mut rows {
+        row.note = "node, client, RocksDB and one worker together".to_owned();
+    }
+    drop(client);
+    embedded.shutdown().await?;
+    Ok(rows)
 }

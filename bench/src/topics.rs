@@ -15,21 +15,16 @@ use crate::payload::{Ledger, PartitionOrder};
 /// What one read of a partition asks for.
 pub(crate) const READ_BYTES: usize = 1 << 20;
 
+/// A topic's setting that keeps records whatever time they say they are from; simulated prices are from the past.
+pub(crate) const KEEP: (&str, &str) = ("retention.ms", "-1");
+
 /// Makes a topic that no other run has.
 pub(crate) async fn create(client: &Client, purpose: &str, partitions: i32) -> Result<TopicName> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = format!("{purpose}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    create_named(client, &name, partitions).await
-}
-
-/// Makes a topic by its name.
-pub(crate) async fn create_named(client: &Client, name: &str, partitions: i32) -> Result<TopicName> {
-    let topic = TopicName::new(name)?;
-    let answers = client
-        .admin()
-        .create_topics([NewTopic::new(topic.clone(), partitions)])
-        .await?;
-    for (topic, answer) in answers {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let topic = TopicName::new(format!("{purpose}-{number}"))?;
+    let new = NewTopic::new(topic.clone(), partitions).config(KEEP.0, KEEP.1);
+    for (topic, answer) in client.admin().create_topics([new]).await? {
         answer.with_context(|| format!("cannot create topic {topic}"))?;
     }
     client.metadata(std::slice::from_ref(&topic)).await?;

@@ -20,7 +20,8 @@ pub(crate) struct Workloads {
     pub(crate) fetch: Group<FetchWorkload>,
     pub(crate) loopback: LoopbackWorkload,
     pub(crate) latency: Group<LatencyWorkload>,
-    pub(crate) candles: Group<CandlesWorkload>,
+    pub(crate) candles_engine: Group<CandlesWorkload>,
+    pub(crate) candles_end_to_end: Group<CandlesWorkload>,
 }
 
 /// Workloads that take turns, so that what else the machine does meets all of them alike.
@@ -122,14 +123,16 @@ impl Workloads {
             .iter_mut()
             .map(|workload| &mut workload.records);
         let candles = self
-            .candles
+            .candles_engine
             .workloads
             .iter_mut()
+            .chain(&mut self.candles_end_to_end.workloads)
             .map(|workload| &mut workload.records);
         for records in produce.chain(fetch).chain(candles) {
             *records = (*records / QUICK_PART).max(1);
         }
-        self.loopback.total_bytes /= QUICK_PART;
+        // Long enough for some ticks of CPU time.
+        self.loopback.total_bytes /= 2;
         for latency in &mut self.latency.workloads {
             latency.seconds = 1;
         }

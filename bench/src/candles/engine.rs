@@ -11,7 +11,7 @@ use highwater_streams_engine::{
 };
 use highwater_types::{Bytes, Offset, PartitionId, Timestamp, TopicName, record::Record};
 
-use super::{Candles, PRICES, ticks, topology};
+use super::{Candles, Names, ticks, topology};
 use crate::{
     measure::{Meter, Sample},
     workloads::CandlesWorkload,
@@ -63,8 +63,13 @@ pub(crate) async fn run(workload: &CandlesWorkload, input: &Arc<Input>) -> Resul
 }
 
 fn run_here(records: u64, input: &Input) -> Result<Sample> {
-    let topology = topology("bench-candles-engine")?;
-    let prices = TopicName::new(PRICES)?;
+    let names = Names {
+        application: "bench-candles",
+        prices: "prices",
+        candles: "candles",
+    };
+    let topology = topology(names)?;
+    let prices = TopicName::new(names.prices)?;
     let now = Timestamp::new(0);
     let id = TaskId {
         sub_topology: 0,
