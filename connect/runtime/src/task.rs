@@ -66,12 +66,16 @@ impl TaskContext {
         self.report(state, None).await;
     }
 
-    pub(crate) fn count(&self, metric: &'static str, more: usize) {
+    pub(crate) fn counter(&self, metric: &'static str) -> metrics::Counter {
         let labels = [
             ("connector", self.id.connector.clone()),
             ("task", self.id.task.to_string()),
         ];
-        metrics::counter!(metric, &labels).increment(more as u64);
+        metrics::counter!(metric, &labels)
+    }
+
+    pub(crate) fn count(&self, metric: &'static str, more: usize) {
+        self.counter(metric).increment(more as u64);
     }
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_client::{Client, ClientError, admin::NewTopic};
+use highwater_client::{Client, ClientConfig, ClientError, admin::NewTopic};
 use highwater_connect_api::{SourceOffset, SourcePartition, TopicName};
 use highwater_types::{ByteString, InvalidTopicName, TopicPartition};
 use serde_json::Value;
@@ -216,6 +216,12 @@ impl Worker {
     /// # Errors
     /// [`WorkerError::Log`] and [`WorkerError::Group`] when topics or group cannot be used.
     pub async fn start(client: Client, plugins: Plugins, config: WorkerConfig) -> Result<Self, WorkerError> {
+        // Topics are created with the partitions that are wanted, or not at all: a sink that comes before its topic
+        // must not make one with the broker's defaults.
+        let client = client.with_config(ClientConfig {
+            allow_auto_create_topics: false,
+            ..client.config().clone()
+        })?;
         let compacted = |topic: NewTopic| topic.config("cleanup.policy", "compact");
         let topics = [
             compacted(config.new_topic(&config.config_topic, 1)),

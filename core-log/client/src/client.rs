@@ -70,6 +70,14 @@ impl Client {
         })
     }
 
+    /// A client over the same transport with other settings; it shares neither connections nor metadata with this one.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidConfig`].
+    pub fn with_config(&self, config: ClientConfig) -> Result<Self, ClientError> {
+        Self::with_transport(config, self.core.network.transport())
+    }
+
     /// A producer with its own connections and buffer.
     ///
     /// # Errors

@@ -146,6 +146,10 @@ impl Network {
         Self::new(self.transport.clone(), self.config.clone())
     }
 
+    pub(crate) fn transport(&self) -> Arc<dyn Transport> {
+        self.transport.clone()
+    }
+
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }

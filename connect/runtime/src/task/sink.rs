@@ -37,6 +37,7 @@ use crate::config::{ConnectorConfig, Topics};
 const MAX_BATCH_RECORDS: usize = 2_000;
 /// Longest wait for records: how soon a request to stop is seen.
 const POLL_WAIT: Duration = Duration::from_millis(200);
+const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes to fetch when one raw record is read again.
 const REFETCH_BYTES: usize = 1 << 20;
 
@@ -496,7 +497,8 @@ async fn consume(
         assignors: vec![Arc::new(CooperativeStickyAssignor)],
         listener: Some(listener.clone()),
         session_timeout: context.shared.config.session_timeout,
-        heartbeat_interval: context.shared.config.session_timeout / 4,
+        // Topics that do not exist yet are looked for with every heartbeat.
+        heartbeat_interval: MAX_HEARTBEAT_INTERVAL.min(context.shared.config.session_timeout / 4),
         auto_offset_reset: AutoOffsetReset::Earliest,
         enable_auto_commit: false,
         max_poll_records: MAX_BATCH_RECORDS,

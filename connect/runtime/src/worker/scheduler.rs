@@ -138,7 +138,7 @@ struct Scheduler {
     started: Instant,
     leave_group: CancellationToken,
     left_group: bool,
-    closing: Option<oneshot::Sender<()>>,
+    closing: Vec<oneshot::Sender<()>>,
 }
 
 /// Starts the scheduler and joins the group.
@@ -162,7 +162,7 @@ pub(super) fn start(shared: Arc<Shared>) -> Result<mpsc::Sender<Message>, Worker
         started: Instant::now(),
         leave_group,
         left_group: false,
-        closing: None,
+        closing: Vec::new(),
     };
     tokio::spawn(scheduler.run(inbox));
     Ok(messages)
@@ -187,7 +187,7 @@ impl Scheduler {
         self.shared.producer.clone().close().await;
         self.shared.stop.cancel();
         tracing::info!(group = %self.shared.config.group_id, "connect worker stopped");
-        if let Some(done) = self.closing.take() {
+        for done in self.closing {
             let _ = done.send(()); // Whoever asked may have stopped waiting.
         }
     }
@@ -227,8 +227,7 @@ impl Scheduler {
             }
             Message::Shutdown(done) => {
                 self.leave_group.cancel();
-                // A second request waits for the first by being dropped when the first is done.
-                self.closing.get_or_insert(done);
+                self.closing.push(done);
             }
         }
     }

@@ -40,20 +40,25 @@ impl Cluster {
     }
 
     async fn worker(&self, id: &str, plugins: &plugins::World) -> Worker {
-        let mut config = WorkerConfig::new("test").expect("a legal name");
-        config.worker_id = id.to_owned();
-        config.slots = 8;
-        config.offset_partitions = 2;
-        config.flush_interval = Duration::from_millis(100);
-        config.session_timeout = Duration::from_secs(6);
-        config.environment = Environment::new(|name| (name == "SECRET").then(|| "hunter2".to_owned()));
-        Worker::start(self.client(), plugins.plugins(), config)
+        Worker::start(self.client(), plugins.plugins(), config(id))
             .await
             .expect("a worker")
     }
 
     async fn shutdown(self) {
         self.embedded.shutdown().await.expect("a clean end");
+    }
+}
+
+fn config(id: &str) -> WorkerConfig {
+    WorkerConfig {
+        worker_id: id.to_owned(),
+        slots: 8,
+        offset_partitions: 2,
+        flush_interval: Duration::from_millis(100),
+        session_timeout: Duration::from_secs(6),
+        environment: Environment::new(|name| (name == "SECRET").then(|| "hunter2".to_owned())),
+        ..WorkerConfig::new("test").expect("a legal name")
     }
 }
 
