@@ -1,3 +1,5 @@
+//! Whole files and flat maps in, every problem or a configuration out.
+
 use async_trait::async_trait;
 use highwater_connect_api::{
     ConfigDef, ConfigKey, ConfigProblem, Kind, Settings, SinkContext, SinkError, SinkPlugin, SinkRecord,

@@ -1,7 +1,7 @@
 //! A source task: poll, convert, produce, and store source offsets once the records are in the log.
 //!
 //! At least once: offsets follow the acknowledged records, so a crash in between repeats records and loses none. A
-//! transactional producer would put both into one transaction; [`SourceRun::store`] is where that goes.
+//! transactional producer would put both into one transaction; `Transit::store` is where that goes.
 //!
 //! # Invariants
 //! - A source offset is stored only after its record, and every earlier one of its source partition, is acknowledged.

@@ -1,3 +1,5 @@
+//! Crashes, rolls and damage, on real files.
+
 use highwater_connect_api::{PartitionId, TopicName};
 use tempfile::TempDir;
 
