@@ -20,9 +20,9 @@ pub const CONFIG: ConfigDef = ConfigDef {
         key(
             "table",
             Kind::Text,
-            Some("${topic}"),
+            Some("{topic}"),
             false,
-            "the table to write; ${topic} stands for the record's topic",
+            "the table to write; {topic} stands for the record's topic",
         ),
         key(
             "pk_mode",
@@ -110,7 +110,7 @@ pub enum PkMode {
 pub struct DatabaseSettings {
     /// The database; may hold a password, hence no `Debug` of it.
     pub url: String,
-    /// The table, with `${topic}` for the record's topic.
+    /// The table, with `{topic}` for the record's topic.
     #[serde(default = "topic_as_table")]
     pub table: String,
     /// Where the primary key comes from.
@@ -146,7 +146,7 @@ impl std::fmt::Debug for DatabaseSettings {
 }
 
 fn topic_as_table() -> String {
-    "${topic}".to_owned()
+    "{topic}".to_owned()
 }
 
 fn key_from_value() -> PkMode {
@@ -161,6 +161,6 @@ impl DatabaseSettings {
     /// The table of a topic. Dots and dashes of the topic's name become underscores; a dot written in the
     /// setting itself separates schema and table.
     pub(crate) fn table_for(&self, topic: &str) -> String {
-        self.table.replace("${topic}", &topic.replace(['.', '-'], "_"))
+        self.table.replace("{topic}", &topic.replace(['.', '-'], "_"))
     }
 }
