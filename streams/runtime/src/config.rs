@@ -40,6 +40,9 @@ pub struct StreamsConfig {
     pub compression: Compression,
     /// `max.poll.records` of each worker: the size of the batches that operators see.
     pub max_poll_records: usize,
+    /// `group.instance.id`: makes workers static members (KIP-345, row 88), so that a process that comes back within the
+    /// session time-out has its tasks again at once. One that leaves for good keeps them until the time-out.
+    pub group_instance_id: Option<String>,
     /// `session.timeout.ms`: how long the group waits for a process that died.
     pub session_timeout: Duration,
     /// `heartbeat.interval.ms`.
@@ -66,6 +69,7 @@ impl Default for StreamsConfig {
             repartition_purge_interval: Duration::from_secs(30),
             compression: Compression::None,
             max_poll_records: 10_000,
+            group_instance_id: None,
             session_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(1),
             restart: RestartPolicy::default(),

@@ -31,6 +31,10 @@ const PUNCTUATE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long one step of restoring may keep the other tasks waiting.
 const RESTORE_SLICE: Duration = Duration::from_millis(200);
 
+/// How long a worker that ends waits for a rebalance to let its offsets through.
+const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+const LAST_COMMIT_PAUSE: Duration = Duration::from_millis(20);
+
 /// What the handle sees of a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerHandle {
@@ -82,6 +86,10 @@ impl Worker {
         let consumer = app.client.consumer(ConsumerConfig {
             assignors: vec![Arc::new(assignor)],
             listener: Some(Arc::new(listener)),
+            group_instance_id: config
+                .group_instance_id
+                .as_ref()
+                .map(|id| format!("{id}-{index}").into()),
             session_timeout: config.session_timeout,
             heartbeat_interval: config.heartbeat_interval,
             auto_offset_reset: config.auto_offset_reset,
@@ -196,17 +204,32 @@ impl Worker {
         self.app.report(self.index, false);
     }
 
+    /// Commits what is done. While a rebalance is under way the group refuses offsets, so it is helped to its end first.
+    async fn last_commit(&self) -> Result<(), StreamsError> {
+        let deadline = Instant::now() + LAST_COMMIT_TIMEOUT;
+        loop {
+            let mut set = self.handle.tasks.lock().await;
+            self.committer.commit(&mut set, None, clock::wall_now()).await?;
+            if !set.has_uncommitted_offsets() || Instant::now() >= deadline {
+                return Ok(());
+            }
+            drop(set);
+            self.consumer.pause(&self.consumer.assignment())?;
+            self.consumer.poll(LAST_COMMIT_PAUSE).await?;
+        }
+    }
+
     async fn close(self, orderly: bool) {
+        if orderly && let Err(error) = self.last_commit().await {
+            let error = error.chain();
+            tracing::warn!(
+                application = self.app.id(),
+                error,
+                "last commit failed; it is repeated after the restart"
+            );
+        }
         let mut set = self.handle.tasks.lock().await;
         if orderly {
-            if let Err(error) = self.committer.commit(&mut set, None, clock::wall_now()).await {
-                let error = error.chain();
-                tracing::warn!(
-                    application = self.app.id(),
-                    error,
-                    "last commit failed; it is repeated after the restart"
-                );
-            }
             set.flush_stores_logged(self.app.id());
         }
         set.clear();

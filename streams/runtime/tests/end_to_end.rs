@@ -277,6 +277,7 @@ async fn child_process() -> TestResult {
         store_flush_interval: Duration::from_millis(150),
         session_timeout: Duration::from_secs(6),
         heartbeat_interval: Duration::from_millis(200),
+        group_instance_id: Some("the-child".to_owned()),
         ..StreamsConfig::in_dir(state)
     };
     let streams = Streams::start(direct_sums(), client, config).await?;

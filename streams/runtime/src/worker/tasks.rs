@@ -149,6 +149,10 @@ impl TaskSet {
             .any(|slot| !matches!(slot.phase, Phase::Running))
     }
 
+    pub(super) fn has_uncommitted_offsets(&self) -> bool {
+        !self.offsets.is_empty()
+    }
+
     /// Whether the group has spoken and all tasks run.
     pub(super) fn is_settled(&self) -> bool {
         self.joined && self.broken.is_none() && !self.is_restoring()
