@@ -12,6 +12,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use highwater_connect::{Document, Plugins, RestServer, Worker, WorkerConfig, check, process_environment};
 use highwater_embedded::{Embedded, EmbeddedConfig};
+use highwater_sql::pgwire::PgServer;
+use highwater_sql::{Engine, EngineConfig};
 use serde::Deserialize;
 
 use crate::http::{HttpServer, install_recorder};
@@ -201,7 +203,7 @@ async fn serve(settings: Settings) -> Result<()> {
         "highwater is ready: kafka={kafka} http={} connect={} sql={} ({} ms, data in {})",
         parts.http.address,
         parts.rest.local_addr(),
-        "127.0.0.1:1",
+        parts.postgres.local_addr(),
         started.elapsed().as_millis(),
         settings.data_dir.display()
     );
@@ -262,6 +264,7 @@ struct Parts {
     http: HttpServer,
     worker: Worker,
     rest: RestServer,
+    postgres: PgServer,
 }
 
 async fn start_parts(
@@ -271,21 +274,35 @@ async fn start_parts(
 ) -> Result<Parts> {
     let listeners = &settings.listeners;
     let client = node.client();
-    let worker = Worker::start(client.clone(), plugins(), WorkerConfig::new("highwater")?)
+    let mut config = WorkerConfig::new("highwater")?;
+    config.worker_id = listeners.connect.to_string();
+    // A static member takes its tasks up at once after a crash, without waiting for the session to time out.
+    config.instance_id = Some(format!("node-{}", node.node().node_id()));
+    let worker = Worker::start(client.clone(), plugins(), config)
         .await
         .context("the connect worker does not start")?;
     for connector in connector_documents(&settings.connectors)? {
         let name = connector.name().to_owned();
-        worker
+        let applied = worker
             .apply(connector)
             .await
             .with_context(|| format!("connector {name}"))?;
+        tracing::info!(connector = name, ?applied, "connector from its file");
     }
     let rest = RestServer::bind(listeners.connect, worker.clone())
         .await
         .with_context(|| format!("cannot listen on {} (--connect)", listeners.connect))?;
+    let engine = Engine::new(client.clone(), EngineConfig::default()).await?;
+    let postgres = PgServer::bind(listeners.sql, engine)
+        .await
+        .with_context(|| format!("cannot listen on {} (--sql)", listeners.sql))?;
     let http = HttpServer::start(listeners.http, metrics, Arc::clone(node)).await?;
-    Ok(Parts { http, worker, rest })
+    Ok(Parts {
+        http,
+        worker,
+        rest,
+        postgres,
+    })
 }
 
 /// The connectors of the files, if all of them are in order.
@@ -316,6 +333,7 @@ pub(crate) fn plugins() -> Plugins {
 impl Parts {
     async fn stop(self) {
         self.http.shutdown();
+        self.postgres.shutdown().await;
         self.rest.shutdown().await;
         self.worker.shutdown().await;
     }
