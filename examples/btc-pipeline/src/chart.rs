@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::screen::price_text;
 use crate::topology::MINUTE_MS;
 use crate::utc;
 
@@ -137,14 +138,14 @@ impl Series {
             WIDTH - RIGHT,
             WIDTH - RIGHT + 6.0,
             y + 4.0,
-            price_text(last.bar.close, scale.highest - scale.lowest),
+            price_text(last.bar.close),
         );
         format!(
             "<figure><figcaption><b>{symbol}</b> <span>{close}</span> <span class=\"{direction}\">{change:+.2} %</span> \
              <small>{count} minutes from {from}</small></figcaption>\n\
              <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Candles of {symbol}\">{svg}</svg></figure>\n",
             symbol = escaped(&self.symbol),
-            close = price_text(last.bar.close, scale.highest - scale.lowest),
+            close = price_text(last.bar.close),
             count = placed.len(),
             from = utc::date_and_clock(placed[0].minute_ms),
         )
@@ -189,7 +190,6 @@ impl Series {
                 (false, true) => "up pale",
                 (true, true) => "down pale",
             };
-            let spread = scale.highest - scale.lowest;
             let _ = write!(
                 svg,
                 "<g class=\"{class}\"><title>{time}{origin}\nopen {open}\nhigh {high}\nlow {low}\nclose {close}</title>\
@@ -197,10 +197,10 @@ impl Series {
                  <rect x=\"{left:.1}\" y=\"{upper:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/></g>",
                 time = utc::date_and_clock(*minute_ms),
                 origin = if *is_kline { " (the exchange's kline)" } else { "" },
-                open = price_text(bar.open, spread),
-                high = price_text(bar.high, spread),
-                low = price_text(bar.low, spread),
-                close = price_text(bar.close, spread),
+                open = price_text(bar.open),
+                high = price_text(bar.high),
+                low = price_text(bar.low),
+                close = price_text(bar.close),
                 top = scale.y(bar.high),
                 foot = scale.y(bar.low),
                 left = x - width / 2.0,
@@ -249,7 +249,7 @@ fn draw_grid(svg: &mut String, placed: &[Placed], scale: &Scale) {
             WIDTH - RIGHT,
             WIDTH - RIGHT + 6.0,
             y + 4.0,
-            price_text(price, spread),
+            axis_text(price, spread),
         );
         price += step;
     }
@@ -284,8 +284,8 @@ fn round_step(raw: f64) -> f64 {
     leading * power
 }
 
-/// A price with as many decimals as its surroundings need to be told apart.
-fn price_text(price: f64, spread: f64) -> String {
+/// A price on the axis, with as many decimals as its neighbours need to be told apart.
+fn axis_text(price: f64, spread: f64) -> String {
     let decimals = (2.0 - spread.log10().floor()).clamp(0.0, 8.0) as usize;
     format!("{price:.decimals$}")
 }

@@ -197,7 +197,7 @@ pub(crate) struct Session<'a> {
     pub(crate) duration: Duration,
     /// The latest event time in the log, if there is any.
     pub(crate) last_event_ms: Option<i64>,
-    pub(crate) symbols: &'a [&'a str],
+    pub(crate) symbols: &'a [String],
     pub(crate) now_ms: i64,
 }
 
@@ -225,7 +225,7 @@ impl Origin {
             seed,
             start_time_ms,
             speed,
-            symbols: session.symbols.iter().map(ToString::to_string).collect(),
+            symbols: session.symbols.to_vec(),
         })
         .await
         .context("cannot start the stand-in for the exchange")?;
@@ -272,7 +272,7 @@ mod tests {
             speed: 60.0,
             duration: Duration::from_secs(60),
             last_event_ms,
-            symbols: &["BTCUSDT"],
+            symbols: &[],
             now_ms: NOW_MS,
         }
     }

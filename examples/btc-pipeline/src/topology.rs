@@ -16,10 +16,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use highwater_streams_engine::operator::{Operator, OperatorContext};
-use highwater_streams_engine::serdes::{json, string};
-use highwater_streams_engine::store::{StoreKind, StoreSpec, window_store_key};
-use highwater_streams_engine::{
+use highwater_streams::engine::operator::{Operator, OperatorContext};
+use highwater_streams::engine::serdes::{json, string};
+use highwater_streams::engine::store::{StoreKind, StoreSpec, window_store_key};
+use highwater_streams::engine::{
     Advance, Chunk, Consumed, ErrorPolicy, HoppingWindows, KeyEffect, Materialized, ProcessError, Produced,
     Row, StreamsBuilder, Topology, TopologyError, TumblingWindows,
 };
@@ -178,7 +178,7 @@ pub(crate) fn build(alert_threshold_percent: f64) -> Result<Topology, TopologyEr
                 .on_error(ErrorPolicy::DeadLetter { topic: rejected })
                 .with_timestamp_extractor(|_, price, _| Some(Timestamp::new(price.event_time_ms))),
         )
-        .filter(|_, price| price.counts())
+        .filter(|key, price| price.counts() && *key == price.symbol)
         .group_by_key()
         .windowed_by(TumblingWindows::of(MINUTE).grace(GRACE))
         .aggregate(
@@ -297,7 +297,7 @@ impl Operator for FirstWideSwing {
 
 #[cfg(test)]
 mod tests {
-    use highwater_streams_engine::TopologyTestDriver;
+    use highwater_streams::engine::TopologyTestDriver;
 
     use super::*;
 

@@ -1,6 +1,19 @@
-//! Moments as people read them, always in UTC.
+//! The clock, and moments as people read them, always in UTC.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAY_MS: i64 = 86_400_000;
+
+/// Microseconds since the epoch; the one place where this program asks what time it is.
+pub(crate) fn now_us() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    i64::try_from(now_us() / 1_000).unwrap_or(i64::MAX)
+}
 
 /// `22:14` of a moment in milliseconds since the epoch.
 pub(crate) fn clock(time_ms: i64) -> String {
