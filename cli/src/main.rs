@@ -14,6 +14,7 @@ mod sql;
 mod topic;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use highwater_client::{Client, ClientConfig};
@@ -117,7 +118,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dev(args) => node::dev(args).await,
         Command::Server(args) => node::server(args).await,
         Command::Topic(command) => topic::run(command, &connect_to(&cli.global).await?, &output).await,
-        Command::Produce(args) => produce::run(args, &connect_to(&cli.global).await?).await,
+        Command::Produce(args) => {
+            // As Kafka's own producers: a topic that is missing is created, where the cluster allows it.
+            let config = ClientConfig {
+                allow_auto_create_topics: true,
+                ..client_config(&cli.global)
+            };
+            produce::run(args, &connect_with(config, &cli.global).await?).await
+        }
         Command::Consume(args) => consume::run(args, &connect_to(&cli.global).await?, &output).await,
         Command::Group(command) => group::run(command, &connect_to(&cli.global).await?, &output).await,
         Command::Connect(command) => connect::run(command, &output).await,
@@ -125,12 +133,21 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// A client of the cluster that the options name.
+/// A client of the cluster that the options name. It never creates a topic by asking for one.
 pub(crate) async fn connect_to(global: &Global) -> anyhow::Result<Client> {
-    let mut config = ClientConfig::new(global.bootstrap.split(',').map(str::trim));
-    config.client_id = "highwater-cli".into();
-    config.api_timeout = std::time::Duration::from_secs(10);
-    config.allow_auto_create_topics = false;
+    connect_with(client_config(global), global).await
+}
+
+fn client_config(global: &Global) -> ClientConfig {
+    ClientConfig {
+        client_id: "highwater-cli".into(),
+        api_timeout: Duration::from_secs(10),
+        allow_auto_create_topics: false,
+        ..ClientConfig::new(global.bootstrap.split(',').map(str::trim))
+    }
+}
+
+async fn connect_with(config: ClientConfig, global: &Global) -> anyhow::Result<Client> {
     Client::connect(config).await.map_err(|error| {
         anyhow::anyhow!(
             "cannot reach {}: {error}\n  is a node running? `highwater dev` starts one",
