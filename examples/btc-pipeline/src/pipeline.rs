@@ -51,7 +51,10 @@ const SOURCE: &str = "binance";
 const CANDLES_SINK: &str = "candles-to-database";
 const ALERTS_SINK: &str = "alerts-to-files";
 
-/// The group gives up on a killed process after this; the shortest that a broker allows by default.
+/// The one process of this application, a static member of its groups: after a kill it goes on at once, instead of
+/// waiting until they have given up on the dead one.
+const INSTANCE: &str = "the-only-one";
+/// When they do give up; the shortest that a broker allows by default.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -111,6 +114,7 @@ impl Pipeline {
         let watcher = tokio::spawn(watching);
 
         let config = StreamsConfig {
+            group_instance_id: Some(INSTANCE.to_owned()),
             session_timeout: SESSION_TIMEOUT,
             ..StreamsConfig::in_dir(plan.data_dir.join("streams"))
         };
@@ -340,8 +344,7 @@ async fn start_worker(plan: &Plan<'_>, exchange: &Exchange, client: &Client) -> 
         .sink(DatabaseSink)
         .sink(FileSink);
     let config = WorkerConfig {
-        // A static member: after a kill the connectors go on at once instead of waiting for the dead one.
-        instance_id: Some(APPLICATION.to_owned()),
+        instance_id: Some(INSTANCE.to_owned()),
         session_timeout: SESSION_TIMEOUT,
         environment: Environment::new(move |name| variables.get(name).cloned()),
         ..WorkerConfig::new("connect")?
