@@ -179,24 +179,15 @@ impl Session {
     /// # Errors
     /// [`SqlError`] when it cannot be planned; what goes wrong later comes out of the result's stream.
     pub async fn query(&self, sql: &str) -> Result<QueryResult, SqlError> {
-        // The list of topics, for hints about their names.
-        self.engine.catalog.refresh_names(false).await?;
-        self.run(only(self.parse(sql)?)?, Vec::new()).await
+        self.run(self.parse(sql).await?, Vec::new()).await
     }
 
-    /// The statements in `sql`, one after another.
-    ///
-    /// # Errors
-    /// [`SqlError`] of a text that cannot be parsed; then none of them is given.
-    pub fn parse(&self, sql: &str) -> Result<Vec<Parsed>, SqlError> {
-        parse(sql).map_err(|error| hint::at_parsing(error, sql, &self.engine.catalog.table_names()))
-    }
-
-    /// Plans a statement to learn its parameters and columns.
+    /// Plans one statement to learn its parameters and columns.
     ///
     /// # Errors
     /// [`SqlError`] when it cannot be planned.
-    pub async fn prepare(&self, parsed: Parsed) -> Result<Prepared, SqlError> {
+    pub async fn prepare(&self, sql: &str) -> Result<Prepared, SqlError> {
+        let parsed = self.parse(sql).await?;
         let (parameters, schema) = match parsed.clone().action()? {
             Action::Plan(statement) => {
                 let (_, plan) = self.plan(*statement, parsed.sql()).await?;
@@ -226,7 +217,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`query`](Self::query).
-    pub async fn execute(
+    pub(crate) async fn execute(
         &self,
         prepared: &Prepared,
         parameters: Vec<ScalarValue>,
@@ -234,11 +225,14 @@ impl Session {
         self.run(prepared.parsed.clone(), parameters).await
     }
 
-    /// Runs a parsed statement with values for `$1`, `$2` …
-    ///
-    /// # Errors
-    /// As [`query`](Self::query).
-    pub async fn run(&self, parsed: Parsed, parameters: Vec<ScalarValue>) -> Result<QueryResult, SqlError> {
+    async fn parse(&self, sql: &str) -> Result<Parsed, SqlError> {
+        // For hints about the names of topics.
+        self.engine.catalog.refresh_names(false).await?;
+        let parsed = parse(sql).and_then(only);
+        parsed.map_err(|error| hint::at_parsing(error, sql, &self.engine.catalog.table_names()))
+    }
+
+    async fn run(&self, parsed: Parsed, parameters: Vec<ScalarValue>) -> Result<QueryResult, SqlError> {
         match parsed.clone().action()? {
             Action::Plan(statement) => {
                 let (state, plan) = self.plan(*statement, parsed.sql()).await?;

@@ -9,7 +9,7 @@
 //! record batches.
 //!
 //! ```no_run
-//! # async fn example(client: highwater_client::Client) -> Result<(), highwater_sql::SqlError> {
+//! # async fn example(client: highwater_client::Client) -> Result<(), Box<dyn std::error::Error>> {
 //! use highwater_sql::{Engine, EngineConfig, print};
 //!
 //! let engine = Engine::new(client, EngineConfig::default()).await?;
@@ -52,7 +52,6 @@ pub use config::{EngineConfig, Misfits};
 pub use engine::{CATALOG, Engine, Prepared, SCHEMA, Session};
 pub use error::{LogError, SqlError};
 pub use result::QueryResult;
-pub use statement::Parsed;
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,10 @@
 //! What a statement asks for, decided on its syntax: read, set, declare, or be refused with a reason.
 
-use std::fmt;
-
-use datafusion::{
-    error::DataFusionError,
-    sql::{
-        parser::{DFParser, Statement},
-        sqlparser::{
-            ast::{self, ObjectName, ObjectType, Set, Statement as Sql},
-            dialect::GenericDialect,
-        },
+use datafusion::sql::{
+    parser::{DFParser, Statement},
+    sqlparser::{
+        ast::{self, ObjectName, ObjectType, Set, Statement as Sql},
+        dialect::GenericDialect,
     },
 };
 
@@ -17,7 +12,7 @@ use crate::{declare::Declaration, engine::SCHEMA, error::SqlError};
 
 /// A statement that has been parsed.
 #[derive(Debug, Clone)]
-pub struct Parsed {
+pub(crate) struct Parsed {
     statement: Statement,
     sql: String,
 }
@@ -67,16 +62,9 @@ pub(crate) fn only(mut statements: Vec<Parsed>) -> Result<Parsed, SqlError> {
     }
 }
 
-/// The statement alone, in the parser's spelling.
-impl fmt::Display for Parsed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.statement.fmt(f)
-    }
-}
-
 impl Parsed {
-    /// The text it was parsed from, which may hold other statements too.
-    pub fn sql(&self) -> &str {
+    /// The text it was parsed from.
+    pub(crate) fn sql(&self) -> &str {
         &self.sql
     }
 
@@ -217,11 +205,5 @@ fn refused(statement: &impl ToString, reason: &'static str) -> SqlError {
     SqlError::Refused {
         statement: words.join(" "),
         reason,
-    }
-}
-
-impl From<DataFusionError> for SqlError {
-    fn from(error: DataFusionError) -> Self {
-        Self::from_datafusion(error)
     }
 }

@@ -1,6 +1,7 @@
 //! SQL against topics in memory: each case is a statement and the table it must print.
 
 mod errors;
+mod pgwire;
 mod planning;
 mod reading;
 mod schema;

@@ -123,7 +123,8 @@ fn reply_schema(reply: &Reply) -> SchemaRef {
 
 /// Questions about Postgres' own tables fail in many ways; all of them get the answer that helps.
 fn explain_failure(error: &SqlError, sql: &str) -> PgWireError {
-    if sql.contains("pg_catalog") {
+    let message = error.to_string();
+    if sql.contains("pg_catalog") || message.contains("table 'highwater.public.pg_") {
         let message = "the system tables of pg_catalog are not here; ask SHOW TABLES, DESCRIBE name, or \
                        information_schema.tables and .columns";
         return user_error("0A000", message);
@@ -167,20 +168,18 @@ impl SimpleQueryHandler for Connection {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let format = Format::UnifiedText;
-        if let Some(reply) = courtesy::reply(sql) {
-            return Ok(vec![courtesy_response(&reply, &format)?]);
-        }
-        let explain = |error: SqlError| explain_failure(&error, sql);
-        let statements = self.session.parse(sql).map_err(explain)?;
+        let statements = courtesy::split(sql);
         let mut responses = Vec::with_capacity(statements.len());
         for statement in statements {
-            // Between questions in one message there may be courtesies.
-            if let Some(reply) = courtesy::reply(&statement.to_string()) {
-                responses.push(courtesy_response(&reply, &format)?);
-                continue;
-            }
-            let result = self.session.run(statement, Vec::new()).await.map_err(explain)?;
-            responses.push(self.respond(client, result, &format).await?);
+            let response = match courtesy::reply(&statement) {
+                Some(reply) => courtesy_response(&reply, &format)?,
+                None => {
+                    let explain = |error: SqlError| explain_failure(&error, &statement);
+                    let result = self.session.query(&statement).await.map_err(explain)?;
+                    self.respond(client, result, &format).await?
+                }
+            };
+            responses.push(response);
         }
         Ok(responses)
     }
@@ -243,21 +242,22 @@ impl QueryParser for Parser {
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
-        if let Some(reply) = courtesy::reply(sql) {
+        let mut statements = courtesy::split(sql);
+        let statement = match statements.pop() {
+            None => return Ok(None),
+            Some(only) if statements.is_empty() => only,
+            Some(_) => {
+                return Err(to_wire(&SqlError::Several {
+                    count: statements.len() + 1,
+                }));
+            }
+        };
+        if let Some(reply) = courtesy::reply(&statement) {
             return Ok(Some(Statement::Courtesy(reply)));
         }
-        let explain = |error: SqlError| explain_failure(&error, sql);
-        let mut statements = self.session.parse(sql).map_err(explain)?;
-        match statements.pop() {
-            None => Ok(None),
-            Some(only) if statements.is_empty() => {
-                let prepared = self.session.prepare(only).await.map_err(explain)?;
-                Ok(Some(Statement::Sql(Arc::new(prepared))))
-            }
-            Some(_) => Err(to_wire(&SqlError::Several {
-                count: statements.len() + 1,
-            })),
-        }
+        let prepared = self.session.prepare(&statement).await;
+        let prepared = prepared.map_err(|error| explain_failure(&error, &statement))?;
+        Ok(Some(Statement::Sql(Arc::new(prepared))))
     }
 
     fn get_parameter_types(&self, statement: &Statement) -> PgWireResult<Vec<Type>> {

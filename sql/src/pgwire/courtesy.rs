@@ -46,9 +46,40 @@ const SETTINGS: [(&str, &str); 22] = [
     ("transaction_isolation", "repeatable read"),
 ];
 
-/// The answer to a statement of courtesy; `None` for everything else.
+/// The statements in `sql`, without comments; empty ones are left out.
+///
+/// Not the parser's business, since it does not know every courtesy and one of them may stand beside a question.
+pub(super) fn split(sql: &str) -> Vec<String> {
+    let mut statements = vec![String::new()];
+    let mut rest = sql;
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '\'' | '"' => quoted_bytes(rest, first),
+            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+            _ => first.len_utf8(),
+        };
+        let (token, after) = rest.split_at(length);
+        rest = after;
+        match (token, statements.last_mut()) {
+            (";", _) => statements.push(String::new()),
+            (_, Some(statement)) if token.starts_with("--") || token.starts_with("/*") => statement.push(' '),
+            (_, Some(statement)) => statement.push_str(token),
+            (_, None) => {}
+        }
+    }
+    statements.retain(|statement| !statement.trim().is_empty());
+    statements
+}
+
+/// Bytes up to and with the closing quote. A doubled quote closes one text and opens the next, which comes to the same.
+fn quoted_bytes(text: &str, quote: char) -> usize {
+    text[1..].find(quote).map_or(text.len(), |end| end + 2)
+}
+
+/// The answer to a statement of courtesy; `None` for everything else. One statement, as [`split`] gives it.
 pub(super) fn reply(sql: &str) -> Option<Reply> {
-    let text = sql.trim().trim_end_matches(';').trim_end().to_lowercase();
+    let text = sql.trim().to_lowercase();
     let words: Vec<&str> = text.split_whitespace().collect();
     let done = |tag| Some(Reply::Done(tag));
     match words.as_slice() {
@@ -126,15 +157,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn statements_are_split_at_semicolons_that_are_not_quoted() {
+        let cases: &[(&str, &[&str])] = &[
+            ("BEGIN; SELECT 1;", &["BEGIN", " SELECT 1"]),
+            (
+                "SELECT ';', \"a;b\" -- ; no\n, 'it''s;'",
+                &["SELECT ';', \"a;b\"  \n, 'it''s;'"],
+            ),
+            ("/* ; */ SET x = 1 ;; ", &["  SET x = 1 "]),
+            ("SELECT 'é;", &["SELECT 'é;"]),
+            ("SELECT 1 - 2 / 3", &["SELECT 1 - 2 / 3"]),
+            ("/* open", &[]),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(split(sql), *expected, "{sql}");
+        }
+    }
+
+    #[test]
     fn what_drivers_say_is_answered_and_questions_are_not() {
         let cases = [
             ("BEGIN", Some(Reply::Begin)),
-            ("begin read only;", Some(Reply::Begin)),
+            ("begin read only", Some(Reply::Begin)),
             (
                 "START TRANSACTION ISOLATION LEVEL SERIALIZABLE",
                 Some(Reply::Begin),
             ),
-            ("COMMIT;", Some(Reply::End("COMMIT"))),
+            ("COMMIT", Some(Reply::End("COMMIT"))),
             ("ROLLBACK", Some(Reply::End("ROLLBACK"))),
             ("SET extra_float_digits = 3", Some(Reply::Done("SET"))),
             ("SET application_name='DBeaver'", Some(Reply::Done("SET"))),
