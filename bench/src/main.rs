@@ -112,10 +112,9 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     };
     let directory = directory.context("cannot make a directory for the logs; see --data-dir")?;
 
-    let mut rows = Vec::new();
-    if let Some(over_tcp) = over_tcp(&plan, &mut workloads, directory.path()).await? {
-        rows.extend(over_tcp);
-    }
+    let over_tcp = over_tcp(&plan, &mut workloads, directory.path()).await?;
+    let (rows, broker_peak_mb) = over_tcp.unzip();
+    let mut rows: Vec<Row> = rows.unwrap_or_default();
     rows.extend(embedded(&plan, &mut workloads, directory.path()).await?);
     rows.extend(candles_engine(&plan, &mut workloads).await);
     rows.extend(candles_end_to_end(&plan, &mut workloads, directory.path()).await?);
@@ -130,8 +129,14 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         "median [min .. max]; MB and GB are decimal and count values, or bytes on the wire for raw batches\n"
     );
     println!("{}", report::table(&rows));
+    if let Some(peak_mb) = broker_peak_mb {
+        println!("\nThe broker's process had at most {peak_mb:.0} MB resident.");
+    }
     if let Some(path) = &arguments.json {
-        let settings = json!({ "runs": plan.runs, "quick": arguments.quick, "only": plan.only });
+        let settings = json!({
+            "runs": plan.runs, "quick": arguments.quick, "only": plan.only,
+            "broker_peak_rss_mb": broker_peak_mb,
+        });
         let document = report::document(&machine, settings, &rows);
         std::fs::write(path, serde_json::to_vec_pretty(&document)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -151,12 +156,12 @@ fn read_workloads(arguments: &Arguments) -> Result<Workloads> {
     Ok(Workloads::parse(text.as_deref())?)
 }
 
-/// Everything that needs a broker in another process.
+/// Everything that needs a broker in another process; also gives the most memory that the broker ever had, in MB.
 async fn over_tcp(
     plan: &Plan,
     workloads: &mut Workloads,
     directory: &std::path::Path,
-) -> Result<Option<Vec<Row>>> {
+) -> Result<Option<(Vec<Row>, f64)>> {
     let produce = plan.select("produce", &mut workloads.produce);
     let fetch = plan.select("fetch", &mut workloads.fetch);
     let latency = plan.select("latency", &mut workloads.latency);
@@ -182,14 +187,8 @@ async fn over_tcp(
         });
         rows.extend(measured.await);
     }
-    if let Some(last) = rows.last_mut() {
-        let peak_rss_mb = usage::peak_rss_mb(server.pid())?;
-        eprintln!("  broker's largest resident memory: {peak_rss_mb:.0} MB");
-        if last.note.is_empty() {
-            last.note = format!("broker's peak memory {peak_rss_mb:.0} MB");
-        }
-    }
-    Ok(Some(rows))
+    let peak_rss_mb = usage::peak_rss_mb(server.pid())?;
+    Ok(Some((rows, peak_rss_mb)))
 }
 
 async fn fetch_rows(

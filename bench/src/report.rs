@@ -154,10 +154,20 @@ pub(crate) fn table(rows: &[Row]) -> String {
 }
 
 fn remark(row: &Row) -> String {
-    match (&row.failure, row.median(|it| it.saturated_at)) {
-        (Some(failure), _) => format!("FAILED: {failure}"),
-        (None, Some(reached)) => format!("saturated at {}", count(reached)),
-        (None, None) => row.note.clone(),
+    if let Some(failure) = &row.failure {
+        return format!("FAILED: {failure}");
+    }
+    let Some(reached) = row.median(|it| it.saturated_at) else {
+        return row.note.clone();
+    };
+    // Runs that were saturated have no percentiles; those shown are of the others.
+    match row.runs.iter().filter(|run| run.saturated_at.is_some()).count() {
+        all if all == row.runs.len() => format!("saturated at {}", count(reached)),
+        some => format!(
+            "{some} of {} runs saturated at {}",
+            row.runs.len(),
+            count(reached)
+        ),
     }
 }
 
@@ -254,6 +264,9 @@ mod tests {
         let mut saturated = row(&[1.0]);
         saturated.runs[0].saturated_at = Some(93_000.0);
         assert!(table(&[saturated]).contains("saturated at 93 k"));
+        let mut partly = row(&[1.0, 1.0]);
+        partly.runs[0].saturated_at = Some(93_000.0);
+        assert!(table(&[partly]).contains("1 of 2 runs saturated at 93 k"));
     }
 
     #[test]

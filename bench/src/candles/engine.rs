@@ -96,7 +96,7 @@ fn run_here(records: u64, input: &Input) -> Result<Sample> {
     let sample = meter.stop(records, input.bytes)?;
 
     let mut candles = Candles::default();
-    for output in &outputs {
+    for output in outputs.iter().flatten() {
         candles.take(output.key.as_deref(), output.value.as_deref())?;
     }
     candles.check(&input.expected)?;
@@ -104,7 +104,7 @@ fn run_here(records: u64, input: &Input) -> Result<Sample> {
 }
 
 /// A commit as the runtime makes it, with a log that takes everything.
-fn commit(task: &mut Task, outputs: &mut Vec<OutputRecord>) -> Result<()> {
+fn commit(task: &mut Task, outputs: &mut Vec<Vec<OutputRecord>>) -> Result<()> {
     let Some(committed) = task.commit(Timestamp::new(0))? else {
         return Ok(());
     };
@@ -114,6 +114,6 @@ fn commit(task: &mut Task, outputs: &mut Vec<OutputRecord>) -> Result<()> {
         ends.insert(batch.store, Offset::new(end));
     }
     task.acknowledge(ends);
-    outputs.extend(committed.outputs);
+    outputs.push(committed.outputs);
     Ok(())
 }
