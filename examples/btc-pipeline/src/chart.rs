@@ -238,7 +238,7 @@ impl Series {
 
 fn draw_grid(svg: &mut String, placed: &[Placed], scale: &Scale) {
     let spread = scale.highest - scale.lowest;
-    let step = round_step(spread / 5.0);
+    let step = round_step(spread / 8.0);
     let mut price = (scale.lowest / step).ceil() * step;
     while price < scale.highest {
         let y = scale.y(price);
