@@ -328,10 +328,10 @@ impl PartitionScan {
             (Trouble::Misfit(misfit), Misfits::Null) => {
                 self.report
                     .misfit(&self.at, record.offset, &misfit.field, &misfit.value);
-                if let (Some(learner), Some(value)) = (&self.spec.learner, record.value) {
-                    if learner.relearned.fetch_add(1, Relaxed) < limits::MAX_RELEARNED_VALUES {
-                        learner.observe(value);
-                    }
+                if let (Some(learner), Some(value)) = (&self.spec.learner, record.value)
+                    && learner.relearned.fetch_add(1, Relaxed) < limits::MAX_RELEARNED_VALUES
+                {
+                    learner.observe(value);
                 }
             }
             (Trouble::Malformed(error), Misfits::Fail) => {
