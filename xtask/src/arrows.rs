@@ -131,7 +131,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("datafusion", &["highwater-sql"]),
     ("rocksdb", &["highwater-streams"]),
     ("openraft", &["highwater-broker"]),
-    ("sqlx", &["highwater-connector-database"]),
+    // The example counts the rows that the sink wrote.
+    ("sqlx", &["highwater-connector-database", "btc-pipeline"]),
     ("kafka-protocol", &["highwater-wire"]),
 ];
 
