@@ -9,6 +9,16 @@ use crate::process::project_root;
 /// A file longer than this must open with a `//!` header.
 const HEADER_FROM_LINES: usize = 100;
 
+/// Crates that never touch clock, disk, network, environment, randomness or threads.
+const PURE: &[&str] = &[
+    "core-log/types",
+    "core-log/wire",
+    "core-log/coordinator",
+    "core-log/cluster",
+    "streams/engine",
+    "connect/api",
+];
+
 /// Fails on a broken rule; prints the ten largest files, which fail nothing.
 pub(crate) fn check() -> Result<()> {
     let root = project_root();
@@ -37,6 +47,11 @@ pub(crate) fn check() -> Result<()> {
         sizes.push((text.lines().count(), name));
     }
     broken.extend(undocumented_crates(&root)?);
+    for pure in PURE {
+        if !root.join(pure).join("clippy.toml").is_file() {
+            broken.push(format!("{pure} is pure and has no clippy.toml that bans effects"));
+        }
+    }
     if !broken.is_empty() {
         bail!("house rules broken:\n  {}", broken.join("\n  "));
     }

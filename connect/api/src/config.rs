@@ -157,6 +157,35 @@ impl ConfigDef {
 }
 
 impl ConfigKey {
+    /// A setting that must be given.
+    pub const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            default: None,
+            required: true,
+            doc,
+        }
+    }
+
+    /// A setting that may be left out.
+    pub const fn optional(name: &'static str, kind: Kind, doc: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            default: None,
+            required: false,
+            doc,
+        }
+    }
+
+    /// The same setting with a default, as written in TOML.
+    #[must_use]
+    pub const fn with_default(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
     fn complaint(&self, value: &Value) -> Option<String> {
         match self.kind {
             Kind::Text | Kind::Password => (!value.is_string()).then(|| "must be a text".to_owned()),

@@ -16,104 +16,58 @@ const INTERVALS: &[&str] = &[
 /// The table of settings.
 pub const CONFIG: ConfigDef = ConfigDef {
     keys: &[
-        key(
+        ConfigKey::required(
             "symbols",
             Kind::List,
-            None,
-            true,
             "the symbols to poll, such as [\"BTCUSDT\", \"ETHUSDT\"]",
         ),
-        key(
-            "base_url",
-            Kind::Text,
-            Some(DEFAULT_BASE_URL),
-            false,
-            "the exchange's REST host",
-        ),
-        key(
-            "streams",
-            Kind::List,
-            Some("[\"prices\", \"klines\"]"),
-            false,
-            "what to poll: prices, klines or both",
-        ),
-        key(
-            "interval",
-            Kind::Choice(INTERVALS),
-            Some("1m"),
-            false,
-            "length of a kline",
-        ),
-        key(
+        ConfigKey::optional("base_url", Kind::Text, "the exchange's REST host")
+            .with_default(DEFAULT_BASE_URL),
+        ConfigKey::optional("streams", Kind::List, "what to poll: prices, klines or both")
+            .with_default("[\"prices\", \"klines\"]"),
+        ConfigKey::optional("interval", Kind::Choice(INTERVALS), "length of a kline").with_default("1m"),
+        ConfigKey::optional(
             "poll_interval",
             Kind::Duration,
-            Some("1s"),
-            false,
             "pause between two price requests",
-        ),
-        key(
+        )
+        .with_default("1s"),
+        ConfigKey::optional(
             "klines_poll_interval",
             Kind::Duration,
-            Some("10s"),
-            false,
             "pause between two kline requests",
-        ),
-        key(
+        )
+        .with_default("10s"),
+        ConfigKey::optional(
             "klines_backfill",
             Kind::Integer { min: 0, max: 1_000 },
-            Some("60"),
-            false,
             "closed klines to fetch per symbol on the very first start",
-        ),
-        key(
-            "timeout",
-            Kind::Duration,
-            Some("5s"),
-            false,
-            "how long one request may take",
-        ),
-        key(
+        )
+        .with_default("60"),
+        ConfigKey::optional("timeout", Kind::Duration, "how long one request may take").with_default("5s"),
+        ConfigKey::optional(
             "decimals",
             Kind::Choice(&["number", "string"]),
-            Some("number"),
-            false,
             "prices and amounts as JSON numbers, or as the exchange's exact texts",
-        ),
-        key(
+        )
+        .with_default("number"),
+        ConfigKey::optional(
             "max_weight_percent",
             Kind::Integer { min: 1, max: 100 },
-            Some("80"),
-            false,
             "share of the exchange's request weight per minute at which the task slows down",
-        ),
-        key(
+        )
+        .with_default("80"),
+        ConfigKey::optional(
             "weight_limit",
             Kind::Integer {
                 min: 1,
                 max: 1_000_000,
             },
-            Some("6000"),
-            false,
             "the exchange's request weight per minute and address",
-        ),
+        )
+        .with_default("6000"),
     ],
 };
-
-const fn key(
-    name: &'static str,
-    kind: Kind,
-    default: Option<&'static str>,
-    required: bool,
-    doc: &'static str,
-) -> ConfigKey {
-    ConfigKey {
-        name,
-        kind,
-        default,
-        required,
-        doc,
-    }
-}
 
 /// What a task polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -10,87 +10,17 @@ use crate::dialect::ColumnType;
 /// The table of settings.
 pub const CONFIG: ConfigDef = ConfigDef {
     keys: &[
-        key(
-            "url",
-            Kind::Password,
-            None,
-            true,
-            "the database: postgres://user:password@host/database or sqlite:FILE",
-        ),
-        key(
-            "table",
-            Kind::Text,
-            Some("{topic}"),
-            false,
-            "the table to write; {topic} stands for the record's topic",
-        ),
-        key(
-            "pk_mode",
-            Kind::Choice(&["record_key", "record_value", "none"]),
-            Some("record_value"),
-            false,
-            "where the primary key comes from; with none rows are only inserted, and a redelivery repeats them",
-        ),
-        key(
-            "pk_fields",
-            Kind::List,
-            Some("[]"),
-            false,
-            "the columns of the primary key",
-        ),
-        key(
-            "auto_create",
-            Kind::Boolean,
-            Some("true"),
-            false,
-            "create a missing table from the first batch",
-        ),
-        key(
-            "auto_evolve",
-            Kind::Boolean,
-            Some("true"),
-            false,
-            "add missing columns, always nullable",
-        ),
-        key(
-            "delete_enabled",
-            Kind::Boolean,
-            Some("false"),
-            false,
-            "a tombstone deletes its row; needs pk_mode = record_key",
-        ),
-        key(
-            "fields",
-            Kind::List,
-            Some("[]"),
-            false,
-            "the fields to write; empty means all",
-        ),
-        key(
-            "columns",
-            Kind::Table,
-            Some("{}"),
-            false,
-            "types of new columns that the data must not decide: boolean, integer, float, text or json",
-        ),
+        ConfigKey::required("url", Kind::Password, "the database: postgres://user:password@host/database or sqlite:FILE"),
+        ConfigKey::optional("table", Kind::Text, "the table to write; {topic} stands for the record's topic").with_default("{topic}"),
+        ConfigKey::optional("pk_mode", Kind::Choice(&["record_key", "record_value", "none"]), "where the primary key comes from; with none rows are only inserted, and a redelivery repeats them").with_default("record_value"),
+        ConfigKey::optional("pk_fields", Kind::List, "the columns of the primary key").with_default("[]"),
+        ConfigKey::optional("auto_create", Kind::Boolean, "create a missing table from the first batch").with_default("true"),
+        ConfigKey::optional("auto_evolve", Kind::Boolean, "add missing columns, always nullable").with_default("true"),
+        ConfigKey::optional("delete_enabled", Kind::Boolean, "a tombstone deletes its row; needs pk_mode = record_key").with_default("false"),
+        ConfigKey::optional("fields", Kind::List, "the fields to write; empty means all").with_default("[]"),
+        ConfigKey::optional("columns", Kind::Table, "types of new columns that the data must not decide: boolean, integer, float, text or json").with_default("{}"),
     ],
 };
-
-const fn key(
-    name: &'static str,
-    kind: Kind,
-    default: Option<&'static str>,
-    required: bool,
-    doc: &'static str,
-) -> ConfigKey {
-    ConfigKey {
-        name,
-        kind,
-        default,
-        required,
-        doc,
-    }
-}
 
 /// Where the primary key comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

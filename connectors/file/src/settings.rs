@@ -9,69 +9,45 @@ use serde::Deserialize;
 /// The table of settings.
 pub const CONFIG: ConfigDef = ConfigDef {
     keys: &[
-        key(
+        ConfigKey::required(
             "directory",
             Kind::Text,
-            None,
-            true,
             "where the files go; created if it is missing",
         ),
-        key(
+        ConfigKey::optional(
             "format",
             Kind::Choice(&["value", "envelope"]),
-            Some("value"),
-            false,
             "a line is the value alone, or an object with topic, partition, offset, timestamp, key and value",
-        ),
-        key(
+        )
+        .with_default("value"),
+        ConfigKey::optional(
             "roll_bytes",
             Kind::Size,
-            Some("64MiB"),
-            false,
             "a file is complete before it grows beyond this size",
-        ),
-        key(
+        )
+        .with_default("64MiB"),
+        ConfigKey::optional(
             "roll_rows",
             Kind::Integer {
                 min: 1,
                 max: i64::MAX,
             },
-            None,
-            false,
             "a file is complete when it has this many lines",
         ),
-        key(
+        ConfigKey::optional(
             "roll_interval",
             Kind::Duration,
-            Some("10m"),
-            false,
             "a file is complete when its first line is this old",
-        ),
-        key(
+        )
+        .with_default("10m"),
+        ConfigKey::optional(
             "fsync",
             Kind::Boolean,
-            Some("true"),
-            false,
             "whether lines survive a power failure, not only a killed process",
-        ),
+        )
+        .with_default("true"),
     ],
 };
-
-const fn key(
-    name: &'static str,
-    kind: Kind,
-    default: Option<&'static str>,
-    required: bool,
-    doc: &'static str,
-) -> ConfigKey {
-    ConfigKey {
-        name,
-        kind,
-        default,
-        required,
-        doc,
-    }
-}
 
 /// What a line holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

@@ -78,13 +78,15 @@ fn read_batch(
     let hidden = isolation == IsolationLevel::ReadCommitted && filter.hides(batch, limits)?;
     if !hidden && !header.is_control() {
         let from = decoded.next_offset;
-        let records = batch.records(limits)?;
-        if decoded.records.is_empty() && records.first().is_none_or(|first| first.offset >= from) {
+        let mut records = batch.records(limits)?;
+        // Only the first batch can begin before the position (semantic 44); the others move as one block.
+        if records.first().is_some_and(|first| first.offset < from) {
+            records.retain(|record| record.offset >= from);
+        }
+        if decoded.records.is_empty() {
             decoded.records = records;
         } else {
-            decoded
-                .records
-                .extend(records.into_iter().filter(|record| record.offset >= from));
+            decoded.records.append(&mut records);
         }
     }
     decoded.next_offset = header.next_offset();
