@@ -51,6 +51,9 @@ const SOURCE: &str = "binance";
 const CANDLES_SINK: &str = "candles-to-database";
 const ALERTS_SINK: &str = "alerts-to-files";
 
+/// A candle is on the screen this soon after its price. A commit appends only what changed, so it may be often.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The one process of this application, a static member of its groups: after a kill it goes on at once, instead of
 /// waiting until they have given up on the dead one.
 const INSTANCE: &str = "the-only-one";
@@ -116,6 +119,7 @@ impl Pipeline {
         let config = StreamsConfig {
             group_instance_id: Some(INSTANCE.to_owned()),
             session_timeout: SESSION_TIMEOUT,
+            commit_interval: COMMIT_INTERVAL,
             ..StreamsConfig::in_dir(plan.data_dir.join("streams"))
         };
         let topology = topology::build(plan.alert_threshold_percent)?;
