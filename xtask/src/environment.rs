@@ -116,6 +116,12 @@ fn install(wanted: &[SystemPackage]) -> Result<()> {
             names.join(", ")
         );
     }
+    if !is_root() && !is_installed("sudo") {
+        bail!(
+            "these are missing, and only root or sudo can install them: {}",
+            names.join(", ")
+        );
+    }
     for package in &missing {
         println!("    installing {} ({})", package.name, package.why);
     }
@@ -142,6 +148,10 @@ fn as_root(program: &str) -> Command {
     }
     command.arg(program);
     command
+}
+
+fn is_root() -> bool {
+    run_quietly(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
 fn has_libclang() -> bool {

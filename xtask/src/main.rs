@@ -27,7 +27,7 @@ Tasks:
             --postgres URL     write the candles to PostgreSQL instead of SQLite
   test    Run everything that CI runs: format, lints, arrows, all suites
             --only FILTER      only the Rust tests and suites whose name contains FILTER
-  verify  The read-only checks alone: format, lints, arrows, tidiness
+  verify  The read-only checks alone: format, arrows, tidiness, lints, documentation
   fix     Format the code and apply the lints' suggestions
   arrows  Check the dependency arrows between crates
   tidy    Print the largest files and the house rules that the compiler cannot check

@@ -54,6 +54,10 @@ pub(crate) fn verify() -> Result<()> {
             "--deny",
             "warnings",
         ]))
+    })?;
+    step("documentation", || {
+        run(cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
+            .env("RUSTDOCFLAGS", "--deny warnings"))
     })
 }
 

@@ -3,7 +3,7 @@
 //! Whatever a client can make grow has its limit here: frames, connections, buffered answers,
 //! waiting requests, partitions. The defaults follow Kafka where Kafka has the setting.
 //!
-//! Invariants (checked when the crate compiles, or by [`Limits::checked`] for values from outside):
+//! Invariants (checked when the crate compiles, or by `Limits::checked` for values from outside):
 //! the smallest useful frame fits the limit, one largest frame fits the node-wide budget, and one
 //! reading step is never larger than a frame.
 

@@ -13,7 +13,7 @@
 //!
 //! State has three clocks: operators keep hot groups in memory; a commit turns dirty groups into changelog deltas and
 //! leaves their bytes in the [`StoreHandle`]'s overlay; the overlay reaches the store when the runtime says so, in one
-//! batch together with the [`Checkpoint`] it stands for.
+//! batch together with the `Checkpoint` it stands for.
 //!
 //! # Invariants
 //! - A store's content is always exactly the state after the commit that its checkpoint names (the one exception,

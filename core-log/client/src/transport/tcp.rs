@@ -7,7 +7,7 @@
 //! # Invariants
 //! - The order of `pending` is the order of frames on the wire: both are appended to under one lock.
 //! - A response frame is refused before memory is reserved when it is longer than `max_response_bytes`, and memory
-//!   never runs more than [`limits::READ_AHEAD_BYTES`] ahead of the bytes that came.
+//!   never runs more than `limits::READ_AHEAD_BYTES` ahead of the bytes that came.
 
 use std::{
     collections::VecDeque,
