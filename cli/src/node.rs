@@ -199,6 +199,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let kafka = node
         .kafka_addr()
         .map_or_else(|| "none".to_owned(), |address| address.to_string());
+    parts.http.set_ready();
     println!(
         "highwater is ready: kafka={kafka} http={} connect={} sql={} ({} ms, data in {})",
         parts.http.address,
@@ -207,7 +208,6 @@ async fn serve(settings: Settings) -> Result<()> {
         started.elapsed().as_millis(),
         settings.data_dir.display()
     );
-    parts.http.set_ready();
     shutdown::requested().await?;
     tracing::info!("stopping");
     parts.stop().await;

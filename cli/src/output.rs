@@ -84,10 +84,41 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// An error with its causes, each said once: many errors repeat their cause in their own words.
+pub(crate) fn words_of(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.contains(&cause) {
+            words.push_str(": ");
+            words.push_str(&cause);
+        }
+    }
+    words
+}
+
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_is_said_already_is_not_repeated() {
+        let cause = anyhow::anyhow!("port 9092 is taken");
+        let error = cause
+            .context("cannot listen: port 9092 is taken")
+            .context("the node does not start");
+        assert_eq!(
+            words_of(&error),
+            "the node does not start: cannot listen: port 9092 is taken"
+        );
     }
 }

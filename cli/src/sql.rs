@@ -9,7 +9,7 @@ use highwater_sql::{Engine, EngineConfig, Session, print};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use crate::output::{Format, line};
+use crate::output::{Format, line, words_of};
 use crate::{Global, connect_to, shutdown};
 
 const PROMPT_HELP: &str = "\
@@ -196,7 +196,7 @@ async fn meta_command(engine: &Engine, session: &Session, command: &str, format:
 /// An error at the prompt is an answer, not an end.
 fn report(outcome: Result<()>) {
     if let Err(error) = outcome {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", words_of(&error));
     }
 }
 

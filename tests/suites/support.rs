@@ -234,6 +234,8 @@ impl Dev {
     /// SIGTERM, and the exit code must be 0.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.process.signal("TERM")?;
+        // Supervisors signal a process and then its group; the echo must not cut the clean stop short.
+        let _ = self.process.signal("TERM");
         match self.process.wait(STOP_TIMEOUT)? {
             0 => Ok(()),
             code => bail!("SIGTERM ended the node with {code}"),
