@@ -1,16 +1,18 @@
 //! `highwater connect`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use highwater_connect::{Plugin, check, process_environment};
+use highwater_connect::{Plugin, RestServer, Worker, WorkerConfig, check, process_environment};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::node::plugins;
+use crate::node::{apply_files, plugins};
 use crate::output::{Output, line};
+use crate::{Global, connect_to, shutdown};
 
 /// How long a worker may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,6 +25,17 @@ pub(crate) enum ConnectCommand {
         /// TOML files, or folders of them.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+    /// Run a worker on the cluster that --bootstrap names, Highwater or Apache Kafka, until it is stopped.
+    Run {
+        /// TOML files, or folders of them, to run from the start; more can come over the REST API.
+        files: Vec<PathBuf>,
+        /// Workers of one group share the connectors.
+        #[arg(long, default_value = "highwater")]
+        group: String,
+        /// Where the REST API listens.
+        #[arg(long, default_value = "127.0.0.1:8083", value_name = "HOST:PORT")]
+        rest: SocketAddr,
     },
     /// Create connectors from files, or change them to what the files say.
     Apply {
@@ -81,8 +94,9 @@ pub(crate) struct Named {
     worker: WorkerAddress,
 }
 
-pub(crate) async fn run(command: ConnectCommand, output: &Output) -> Result<()> {
+pub(crate) async fn run(command: ConnectCommand, global: &Global, output: &Output) -> Result<()> {
     match command {
+        ConnectCommand::Run { files, group, rest } => run_worker(&files, &group, rest, global).await,
         ConnectCommand::Check { files } => check_files(&files, output).map(drop),
         ConnectCommand::Apply { files, worker } => apply(&files, &worker, output).await,
         ConnectCommand::List { worker } => list(&worker, output).await,
@@ -143,6 +157,30 @@ impl Named {
             json!({ "connector": self.name, "change": verb }),
         )
     }
+}
+
+async fn run_worker(files: &[PathBuf], group: &str, rest: SocketAddr, global: &Global) -> Result<()> {
+    let stop = tokio::spawn(shutdown::requested());
+    let config = WorkerConfig {
+        worker_id: rest.to_string(),
+        ..WorkerConfig::new(group)?
+    };
+    let worker = Worker::start(connect_to(global).await?, plugins(), config)
+        .await
+        .context("the worker does not start")?;
+    apply_files(&worker, files).await?;
+    let server = RestServer::bind(rest, worker.clone())
+        .await
+        .with_context(|| format!("cannot listen on {rest} (--rest)"))?;
+    line(&format!(
+        "worker of group {group} is ready: connect={} on {}",
+        server.local_addr(),
+        global.bootstrap
+    ))?;
+    stop.await??;
+    server.shutdown().await;
+    worker.shutdown().await;
+    Ok(())
 }
 
 fn check_files(files: &[PathBuf], output: &Output) -> Result<highwater_connect::config::Report> {

@@ -86,7 +86,7 @@ enum Command {
     /// List, describe, reset and delete consumer groups.
     #[command(subcommand)]
     Group(group::GroupCommand),
-    /// Check connector files, and manage the connectors of a running worker.
+    /// Check connector files, run a worker, and manage the connectors of a running one.
     #[command(subcommand)]
     Connect(connect::ConnectCommand),
     /// Ask questions in SQL; without a statement, a prompt.
@@ -128,7 +128,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Consume(args) => consume::run(args, &connect_to(&cli.global).await?, &output).await,
         Command::Group(command) => group::run(command, &connect_to(&cli.global).await?, &output).await,
-        Command::Connect(command) => connect::run(command, &output).await,
+        Command::Connect(command) => connect::run(command, &cli.global, &output).await,
         Command::Sql(args) => sql::run(args, &cli.global).await,
     }
 }
@@ -159,7 +159,9 @@ async fn connect_with(config: ClientConfig, global: &Global) -> anyhow::Result<C
 /// A node logs what it does; a command that asks a question logs only what a person should look at.
 fn start_log(cli: &Cli) {
     let default = match cli.command {
-        Command::Dev(_) | Command::Server(_) => "info,openraft=warn,sqlx=warn",
+        Command::Dev(_) | Command::Server(_) | Command::Connect(connect::ConnectCommand::Run { .. }) => {
+            "info,openraft=warn,sqlx=warn"
+        }
         _ => "warn",
     };
     let directives = cli.global.log.as_deref().unwrap_or(default);

@@ -187,6 +187,8 @@ fn read_file(path: &Path) -> Result<Settings> {
 
 async fn serve(settings: Settings) -> Result<()> {
     let started = Instant::now();
+    // From here on a signal means a clean stop, even one that comes before everything is up.
+    let stop = tokio::spawn(shutdown::requested());
     let metrics = install_recorder()?;
     let node = Arc::new(start_log(&settings).await?);
     let parts = match start_parts(&settings, &node, metrics).await {
@@ -208,7 +210,7 @@ async fn serve(settings: Settings) -> Result<()> {
         started.elapsed().as_millis(),
         settings.data_dir.display()
     );
-    shutdown::requested().await?;
+    stop.await??;
     tracing::info!("stopping");
     parts.stop().await;
     stop_log(node).await?;
@@ -281,14 +283,7 @@ async fn start_parts(
     let worker = Worker::start(client.clone(), plugins(), config)
         .await
         .context("the connect worker does not start")?;
-    for connector in connector_documents(&settings.connectors)? {
-        let name = connector.name().to_owned();
-        let applied = worker
-            .apply(connector)
-            .await
-            .with_context(|| format!("connector {name}"))?;
-        tracing::info!(connector = name, ?applied, "connector from its file");
-    }
+    apply_files(&worker, &settings.connectors).await?;
     let rest = RestServer::bind(listeners.connect, worker.clone())
         .await
         .with_context(|| format!("cannot listen on {} (--connect)", listeners.connect))?;
@@ -303,6 +298,19 @@ async fn start_parts(
         rest,
         postgres,
     })
+}
+
+/// Makes a worker's connectors what the files say.
+pub(crate) async fn apply_files(worker: &Worker, files: &[PathBuf]) -> Result<()> {
+    for connector in connector_documents(files)? {
+        let name = connector.name().to_owned();
+        let applied = worker
+            .apply(connector)
+            .await
+            .with_context(|| format!("connector {name}"))?;
+        tracing::info!(connector = name, ?applied, "connector from its file");
+    }
+    Ok(())
 }
 
 /// The connectors of the files, if all of them are in order.

@@ -1,4 +1,4 @@
-//! The client library against Apache Kafka itself.
+//! The client library, and SQL over it, against Apache Kafka itself.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use highwater_client::{
 };
 use highwater_types::{TopicName, record::Compression};
 
-use crate::support::{Watched, project_root, provided};
+use crate::support::{Watched, program, project_root, provided, run_to_end};
 
 /// Starts a single-node Apache Kafka on a free port.
 fn start_kafka(folder: &Path) -> Result<(Watched, String)> {
@@ -30,11 +30,11 @@ fn start_kafka(folder: &Path) -> Result<(Watched, String)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java, Maven and Apache Kafka"]
-async fn our_client_produces_and_consumes_on_apache_kafka() -> Result<()> {
+async fn our_client_and_sql_work_on_apache_kafka() -> Result<()> {
     const RECORDS: usize = 1_000;
     let folder = tempfile::tempdir()?;
     let (mut kafka, bootstrap) = tokio::task::block_in_place(|| start_kafka(folder.path()))?;
-    let client = Client::connect(ClientConfig::new([bootstrap])).await?;
+    let client = Client::connect(ClientConfig::new([bootstrap.clone()])).await?;
     let topic = TopicName::new("from-highwater")?;
     for (_, answer) in client
         .admin()
@@ -86,6 +86,17 @@ async fn our_client_produces_and_consumes_on_apache_kafka() -> Result<()> {
     }
     consumer.close().await;
     tokio::task::block_in_place(|| {
+        let mut sql = program("highwater")?;
+        sql.args([
+            "sql",
+            "-o",
+            "json",
+            "--bootstrap",
+            &bootstrap,
+            "SELECT count(*) AS n FROM \"from-highwater\"",
+        ]);
+        let rows: serde_json::Value = serde_json::from_str(&run_to_end(&mut sql)?)?;
+        assert_eq!(rows, serde_json::json!([{ "n": RECORDS * codecs.len() }]));
         kafka.signal("TERM")?;
         kafka.wait(Duration::from_secs(60)).map(drop)
     })
