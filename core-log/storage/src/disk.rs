@@ -88,6 +88,15 @@ pub trait Disk: Send + Sync + Debug + 'static {
 pub trait DiskFile: Send + Sync + Debug {
     /// Reads up to `buf.len()` bytes at a position; 0 at the end of the file.
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Appends up to `want` bytes from a position to `buf`; 0 at the end of the file. A disk that can read into
+    /// memory that was never zeroed does so: on the way from the log to a consumer that saves a pass over the bytes.
+    fn read_append(&self, buf: &mut Vec<u8>, want: usize, position: u64) -> io::Result<usize> {
+        let before = buf.len();
+        buf.resize(before + want, 0);
+        let read = self.read_at(&mut buf[before..], position);
+        buf.truncate(before + *read.as_ref().unwrap_or(&0));
+        read
+    }
     /// Writes all parts, one after another, from a position on.
     fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()>;
     /// Length in bytes.
@@ -119,6 +128,21 @@ pub(crate) fn read_up_to(file: &dyn DiskFile, buf: &mut [u8], position: u64) -> 
         }
     }
     Ok(filled)
+}
+
+/// As much as the file has of `want` bytes from a position on.
+pub(crate) fn read_vec(file: &dyn DiskFile, want: usize, position: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(want);
+    while bytes.len() < want {
+        let have = bytes.len();
+        match file.read_append(&mut bytes, want - have, position + have as u64) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// Reads a whole small file, `None` if there is none; `InvalidData` if it is larger than `limit_bytes`.
@@ -290,6 +314,15 @@ thread_local! {
 impl DiskFile for StdFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         self.0.read_at(buf, position)
+    }
+
+    fn read_append(&self, buf: &mut Vec<u8>, want: usize, position: u64) -> io::Result<usize> {
+        buf.reserve_exact(want);
+        let before = buf.len();
+        let read = rustix::io::pread(&self.0, rustix::buffer::spare_capacity(buf), position)?;
+        // The allocation may be larger than asked for, and so may what was read.
+        buf.truncate(before + read.min(want));
+        Ok(read.min(want))
     }
 
     fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {

@@ -11,7 +11,7 @@ use highwater_types::Offset;
 use highwater_types::record::{BatchHeader, HEADER_BYTES};
 
 use super::PartitionLog;
-use crate::disk::{DiskFile, OpenMode, read_up_to};
+use crate::disk::{DiskFile, OpenMode, read_vec};
 use crate::error::{At, ReadError};
 use crate::segment::SegmentFile;
 
@@ -200,10 +200,10 @@ impl Span {
 
     fn window(&self, file: &dyn DiskFile, at: u64, want: usize) -> Result<Vec<u8>, ReadError> {
         let left = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
-        let mut window = vec![0; left.min(want)];
-        let read = read_up_to(file, &mut window, at).at("read", &self.segment.path())?;
-        if read < window.len() {
-            return Err(self.changed(at + read as u64));
+        let want = left.min(want);
+        let window = read_vec(file, want, at).at("read", &self.segment.path())?;
+        if window.len() < want {
+            return Err(self.changed(at + window.len() as u64));
         }
         Ok(window)
     }
