@@ -38,6 +38,7 @@ pub mod control;
 mod decode;
 mod error;
 mod header;
+mod rewrite;
 mod varint;
 
 use bytes::Bytes;

@@ -263,7 +263,7 @@ fn put_at<const N: usize>(batch: &mut [u8], at: usize, bytes: [u8; N]) {
     batch[at..at + N].copy_from_slice(&bytes);
 }
 
-const fn check_size(size_bytes: usize) -> Result<(), BatchError> {
+pub(super) const fn check_size(size_bytes: usize) -> Result<(), BatchError> {
     if size_bytes - LOG_OVERHEAD_BYTES > i32::MAX as usize {
         return Err(BatchError::BatchTooLarge { size_bytes });
     }
@@ -271,7 +271,7 @@ const fn check_size(size_bytes: usize) -> Result<(), BatchError> {
 }
 
 /// A length as a record writes it, null being -1.
-const fn length_or_null(length: Option<usize>) -> i64 {
+pub(super) const fn length_or_null(length: Option<usize>) -> i64 {
     match length {
         Some(length) => length as i64,
         None => -1,
@@ -279,7 +279,7 @@ const fn length_or_null(length: Option<usize>) -> i64 {
 }
 
 /// Bytes of a nullable field with its length in front.
-const fn field_bytes(length: Option<usize>) -> usize {
+pub(super) const fn field_bytes(length: Option<usize>) -> usize {
     match length {
         Some(length) => varint::len(length as i64) + length,
         None => 1,
@@ -294,7 +294,7 @@ fn headers_bytes(headers: &[Header]) -> usize {
 }
 
 #[inline]
-fn put_varint(buffer: &mut Vec<u8>, value: i64) {
+pub(super) fn put_varint(buffer: &mut Vec<u8>, value: i64) {
     let mut bytes = [0_u8; varint::MAX_I64_BYTES];
     let end = varint::put(&mut bytes, 0, value);
     buffer.extend_from_slice(&bytes[..end]);

@@ -98,6 +98,13 @@ pub struct HeaderViews<'a> {
     left: u32,
 }
 
+impl<'a> HeaderViews<'a> {
+    /// The headers left as they stand in the batch, and how many they are.
+    pub(super) const fn encoded(&self) -> (&'a [u8], u32) {
+        (self.bytes, self.left)
+    }
+}
+
 impl<'a> Iterator for HeaderViews<'a> {
     type Item = HeaderView<'a>;
 

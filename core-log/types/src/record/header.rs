@@ -150,6 +150,35 @@ impl BatchHeader {
         Ok(())
     }
 
+    /// The 61 bytes of this header, the CRC as it stands in it.
+    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut raw = [0; HEADER_BYTES];
+        let mut put = |at: usize, bytes: &[u8]| raw[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &self.base_offset.get().to_be_bytes());
+        put(BATCH_LENGTH_AT, &self.batch_length.to_be_bytes());
+        put(LEADER_EPOCH_AT, &self.partition_leader_epoch.get().to_be_bytes());
+        put(MAGIC_AT, &self.magic.to_be_bytes());
+        put(CRC_AT, &self.crc.to_be_bytes());
+        put(ATTRIBUTES_AT, &self.attributes.to_be_bytes());
+        put(LAST_OFFSET_DELTA_AT, &self.last_offset_delta.to_be_bytes());
+        put(BASE_TIMESTAMP_AT, &self.base_timestamp.get().to_be_bytes());
+        put(MAX_TIMESTAMP_AT, &self.max_timestamp.get().to_be_bytes());
+        put(
+            PRODUCER_ID_AT,
+            &self.producer_id.map_or(-1, ProducerId::get).to_be_bytes(),
+        );
+        put(
+            PRODUCER_EPOCH_AT,
+            &self.producer_epoch.map_or(-1, ProducerEpoch::get).to_be_bytes(),
+        );
+        put(
+            BASE_SEQUENCE_AT,
+            &self.base_sequence.map_or(-1, Sequence::get).to_be_bytes(),
+        );
+        put(RECORD_COUNT_AT, &self.record_count.to_be_bytes());
+        raw
+    }
+
     /// Offset of the last record, as the batch was written.
     pub const fn last_offset(&self) -> Offset {
         self.base_offset.advance_by(self.last_offset_delta as i64)
