@@ -13,4 +13,5 @@ mod kcat;
 mod node;
 mod postgres;
 mod python;
+mod scenarios;
 mod support;

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::scenarios;
 use crate::support::{Dev, project_root, run_to_end};
 
 #[test]
@@ -20,4 +21,11 @@ fn the_kafkajs_tutorial_works_unchanged() -> Result<()> {
     )?;
     assert!(output.contains("read all 200"), "{output}");
     node.stop()
+}
+
+#[test]
+#[ignore = "needs Node.js and KafkaJS"]
+fn kafkajs_carries_out_its_scenarios() -> Result<()> {
+    let program = project_root().join("tests/clients/node/scenarios.js");
+    scenarios::run("KafkaJS", Command::new("node").arg(program))
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::scenarios;
 use crate::support::{Dev, Watched, project_root, provided, run_to_end};
 
 const CODECS: &[&str] = &["none", "gzip", "snappy", "lz4", "zstd"];
@@ -26,6 +27,18 @@ fn the_kafka_python_tutorial_works_unchanged() -> Result<()> {
     let output = run_to_end(python("tutorial.py")?.arg(node.kafka.to_string()).arg("100"))?;
     assert!(output.contains("read all 100"), "{output}");
     node.stop()
+}
+
+#[test]
+#[ignore = "needs confluent-kafka"]
+fn confluent_kafka_carries_out_its_scenarios() -> Result<()> {
+    scenarios::run("confluent-kafka", &mut python("confluent.py")?)
+}
+
+#[test]
+#[ignore = "needs kafka-python"]
+fn kafka_python_carries_out_its_scenarios() -> Result<()> {
+    scenarios::run("kafka-python", &mut python("kafka_python.py")?)
 }
 
 /// A million records with each codec, with a kill between writing and reading.

@@ -237,15 +237,17 @@ fn node_environment(cache: &Path) -> Result<PathBuf, String> {
     if !is_installed("npm") || !is_installed("node") {
         return Err("Node.js and npm are not installed".to_owned());
     }
-    let manifest = project_root().join("tests/clients/node/package.json");
+    let programs = project_root().join("tests/clients/node");
+    let lock = programs.join("package-lock.json");
     let environment = cache.join("node");
-    ready_for(&environment, &manifest, || {
-        println!("    installing the JavaScript clients of {}", manifest.display());
+    ready_for(&environment, &lock, || {
+        println!("    installing the JavaScript clients of {}", lock.display());
         std::fs::create_dir_all(&environment)?;
-        std::fs::copy(&manifest, environment.join("package.json"))?;
+        for name in ["package.json", "package-lock.json"] {
+            std::fs::copy(programs.join(name), environment.join(name))?;
+        }
         run_quietly(Command::new("npm").current_dir(&environment).args([
-            "install",
-            "--no-package-lock",
+            "ci",
             "--no-audit",
             "--no-fund",
             "--loglevel=error",
