@@ -48,6 +48,16 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// Compacted topics: decode each batch and refuse records without key (semantic 30).
     pub require_keys: bool,
+    /// `cleanup.policy` contains `compact`.
+    pub compact: bool,
+    /// `min.cleanable.dirty.ratio` in parts per million.
+    pub min_cleanable_dirty_ppm: u32,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`; the largest number means never.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: how long tombstones and markers stay once what they are about is gone.
+    pub delete_retention_ms: i64,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: i64,
     /// Most producers remembered per partition; beyond it the longest idle ones are forgotten.
@@ -71,6 +81,11 @@ impl Default for LogConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,
             require_keys: false,
+            compact: false,
+            min_cleanable_dirty_ppm: 500_000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 24 * 3_600_000,
             producer_id_expiration_ms: 24 * 3_600_000,
             max_producer_ids: 100_000,
             flush: FlushPolicy::Os,

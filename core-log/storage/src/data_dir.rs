@@ -5,6 +5,7 @@
 //!            meta.properties                   cluster, node and directory id
 //!            .kafka_cleanshutdown              only between a clean shutdown and the next start
 //!            recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
+//!            cleaner-offset-checkpoint
 //!            <topic>-<partition>/              one per partition, with partition.metadata
 //!            <topic>-<partition>.<uuid>-delete removed at the next start if a deletion was interrupted
 //! ```
@@ -39,6 +40,8 @@ pub enum OffsetCheckpoint {
     LogStart,
     /// High watermarks.
     HighWatermark,
+    /// Everything below was compacted.
+    Cleaner,
 }
 
 impl OffsetCheckpoint {
@@ -47,6 +50,7 @@ impl OffsetCheckpoint {
             Self::RecoveryPoint => "recovery-point-offset-checkpoint",
             Self::LogStart => "log-start-offset-checkpoint",
             Self::HighWatermark => "replication-offset-checkpoint",
+            Self::Cleaner => "cleaner-offset-checkpoint",
         }
     }
 }
@@ -79,6 +83,7 @@ pub struct DataDir {
     recovery_points: OffsetMap,
     log_starts: OffsetMap,
     high_watermarks: OffsetMap,
+    cleaned: OffsetMap,
     _lock: Box<dyn DirLock>,
 }
 
@@ -111,6 +116,7 @@ impl DataDir {
             log_starts: read_offsets(&*disk, &path, OffsetCheckpoint::LogStart)?.unwrap_or_default(),
             high_watermarks: read_offsets(&*disk, &path, OffsetCheckpoint::HighWatermark)?
                 .unwrap_or_default(),
+            cleaned: read_offsets(&*disk, &path, OffsetCheckpoint::Cleaner)?.unwrap_or_default(),
             recovery_points: recovery_points.unwrap_or_default(),
             disk,
             path,
@@ -223,7 +229,7 @@ impl DataDir {
                 .filter(|_| !is_new)
                 .unwrap_or(Offset::ZERO)
         };
-        PartitionLog::open(
+        let (mut log, report) = PartitionLog::open(
             Arc::clone(&self.disk),
             dir,
             config,
@@ -234,7 +240,11 @@ impl DataDir {
                 now,
                 corruption: self.options.corruption,
             },
-        )
+        )?;
+        if let Some(cleaned) = self.cleaned.get(partition).filter(|_| !is_new) {
+            log.set_cleaned_upto(*cleaned);
+        }
+        Ok((log, report))
     }
 
     fn is_directory(&self, partition: &TopicPartition) -> Result<bool, StorageError> {

@@ -14,6 +14,7 @@
 //! - Files found on disk are untrusted: none makes this crate panic or reserve memory by a number it contains.
 
 mod checkpoint;
+mod cleaner;
 mod config;
 mod data_dir;
 mod disk;
@@ -32,6 +33,9 @@ mod txn_index;
 pub mod testing;
 
 pub use checkpoint::{MetaProperties, OffsetMap};
+pub use cleaner::{
+    CleanError, Cleaner, CleanerOptions, CleaningPace, CleaningReport, CleaningRequest, LogAccess,
+};
 pub use config::{FlushPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirOptions, FoundPartition, OffsetCheckpoint};
 pub use disk::{DirEntry, DirLock, Disk, DiskFile, EntryKind, FileInfo, OpenMode, StdDisk};
@@ -40,7 +44,7 @@ pub use error::{
     StorageError,
 };
 pub use log::{
-    AppendInfo, CorruptionPolicy, EndTransaction, FlushPlan, OpenOptions, PartitionLog, ReadPlan,
+    AppendInfo, Cleanable, CorruptionPolicy, EndTransaction, FlushPlan, OpenOptions, PartitionLog, ReadPlan,
     ReadRequest, RecoveryReport, Retention, TimestampOffset,
 };
 pub use txn_index::AbortedTransaction;

@@ -13,6 +13,7 @@
 //! - Leader epochs never fall from batch to batch (invariant 10).
 
 mod append;
+mod cleaning;
 mod flush;
 mod read;
 mod recovery;
@@ -27,8 +28,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use highwater_types::{LeaderEpoch, Offset, Timestamp};
 
 pub use append::{AppendInfo, EndTransaction};
+pub use cleaning::Cleanable;
+pub(crate) use cleaning::{CleaningPlan, Source};
 pub use flush::FlushPlan;
 pub use read::{ReadPlan, ReadRequest};
+pub(crate) use recovery::remove_segment;
 pub use recovery::{CorruptionPolicy, OpenOptions, RecoveryReport};
 pub use retention::Retention;
 pub use time::TimestampOffset;
@@ -66,6 +70,12 @@ pub struct PartitionLog {
     /// Counts truncations: a flush that began before one says nothing about what came after.
     truncations: u64,
     fence: Option<Arc<FenceReason>>,
+    /// Everything below was compacted.
+    cleaned_upto: Option<Offset>,
+    /// When the next tombstones or markers may go, as the last cleaning saw it.
+    next_horizon: Option<Timestamp>,
+    /// Base of a cleaned segment that is about to be put in place.
+    pending_swap: Option<Offset>,
     /// Keeps the sealed segment read last open, so that a reader that catches up does not open it per request.
     last_read: Mutex<Option<Arc<dyn DiskFile>>>,
 }

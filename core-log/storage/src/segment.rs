@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use highwater_types::{Offset, Timestamp};
 
@@ -22,6 +22,8 @@ pub(crate) struct SegmentFile {
     dir: Arc<Path>,
     base_offset: Offset,
     open: Mutex<Option<Weak<dyn DiskFile>>>,
+    /// Set when another file is about to take the name: planned reads go on in this one.
+    pinned: OnceLock<Arc<dyn DiskFile>>,
 }
 
 impl SegmentFile {
@@ -31,6 +33,7 @@ impl SegmentFile {
             dir,
             base_offset,
             open: Mutex::new(None),
+            pinned: OnceLock::new(),
         }
     }
 
@@ -46,8 +49,17 @@ impl SegmentFile {
         open.as_ref().and_then(Weak::upgrade).is_none()
     }
 
+    /// Keeps this very file open for as long as somebody knows this segment, whatever happens to its name.
+    pub(crate) fn pin(&self) -> Result<Arc<dyn DiskFile>, StorageError> {
+        let file = self.handle(OpenMode::Read)?;
+        Ok(Arc::clone(self.pinned.get_or_init(|| file)))
+    }
+
     /// The file; stays open as long as someone holds what this gives.
     pub(crate) fn handle(&self, mode: OpenMode) -> Result<Arc<dyn DiskFile>, StorageError> {
+        if let Some(file) = self.pinned.get() {
+            return Ok(Arc::clone(file));
+        }
         // A poisoned lock only means that another reader panicked; the slot is still a handle or none.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if mode == OpenMode::Read
@@ -141,7 +153,8 @@ impl Sealed {
         let mut max: Option<MaxTimestamp> = None;
         while let Step::Batch(header, _) = scanner.step().at("read", &self.file.path())? {
             let timestamp = header.max_timestamp;
-            if timestamp.get() >= 0 && max.is_none_or(|max| timestamp > max.timestamp) {
+            let has_records = header.record_count > 0;
+            if has_records && timestamp.get() >= 0 && max.is_none_or(|max| timestamp > max.timestamp) {
                 max = Some(MaxTimestamp {
                     timestamp,
                     offset: header.last_offset(),

@@ -90,8 +90,10 @@ impl PartitionLog {
             position: segment.position_for_offset(request.from)?,
             end: segment.size_bytes,
         });
-        // If the offset lies in a gap at the end of this segment, its data begins in the next one.
-        plan.spans.push(match self.sealed.get(at + 1) {
+        // If the offset lies in a gap at the end of this segment, its data begins in the next one that has any:
+        // compaction leaves gaps, and segments without a batch.
+        let next = self.sealed[at + 1..].iter().find(|next| next.size_bytes > 0);
+        plan.spans.push(match next {
             Some(next) => Span {
                 segment: Arc::clone(&next.file),
                 handle: None,

@@ -17,6 +17,7 @@ use highwater_types::record::BatchHeader;
 use highwater_types::{LeaderEpoch, Offset, Timestamp};
 
 use super::{PartitionLog, Unsynced};
+use crate::cleaner::finish_interrupted;
 use crate::config::LogConfig;
 use crate::disk::{Disk, EntryKind, FileInfo, OpenMode, read_file};
 use crate::error::{At, BadBatch, CorruptionEvidence, StorageError};
@@ -141,6 +142,7 @@ impl Opening<'_> {
     fn list(&mut self) -> Result<Vec<Found>, StorageError> {
         let mut logs = BTreeMap::new();
         let mut others = Vec::new();
+        finish_interrupted(&*self.disk, &self.dir)?;
         for entry in self.disk.list(&self.dir).at("list", &self.dir)? {
             if entry.kind != EntryKind::File {
                 continue;
@@ -499,6 +501,9 @@ impl Opening<'_> {
             unflushed_since: None,
             truncations: 0,
             fence: None,
+            cleaned_upto: None,
+            next_horizon: None,
+            pending_swap: None,
             last_read: Mutex::new(None),
         };
         if self.names_changed {
@@ -551,7 +556,7 @@ impl Opening<'_> {
 
 /// Removes all files of a segment, the log first: then the others are known to be leftovers. The other way round, a
 /// crash in between could bring the segment back without its list of aborted transactions.
-pub(super) fn remove_segment(disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), StorageError> {
+pub(crate) fn remove_segment(disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), StorageError> {
     for kind in FileKind::ALL {
         let path = files::path(dir, base, kind);
         disk.remove_file(&path).at("remove", &path)?;
@@ -578,7 +583,11 @@ fn known_time(timestamp: Timestamp) -> Option<Timestamp> {
 fn indexed(header: &BatchHeader, position: u64) -> Indexed {
     Indexed {
         last_offset: header.last_offset(),
-        max_timestamp: header.max_timestamp,
+        // Of a batch that compaction has emptied, no record has it any more.
+        max_timestamp: match header.record_count {
+            0 => Timestamp::new(-1),
+            _ => header.max_timestamp,
+        },
         position: u32::try_from(position).unwrap_or(u32::MAX),
         size_bytes: u32::try_from(header.size_bytes()).unwrap_or(u32::MAX),
     }

@@ -90,6 +90,10 @@ impl PartitionLog {
         else {
             return Ok(false);
         };
+        // Compaction may leave a segment with nothing in it; it must not keep what lies behind it alive.
+        if segment.size_bytes == 0 {
+            return Ok(true);
+        }
         // Without any timestamp, the file's age decides, as in Kafka.
         let newest = match segment.max_timestamp()? {
             Some(max) => max.timestamp,
@@ -120,6 +124,7 @@ impl PartitionLog {
         if count == 0 {
             return Ok(done);
         }
+        self.try_withdraw_swap()?;
         let new_first = self
             .sealed
             .get(count)

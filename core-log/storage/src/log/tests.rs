@@ -11,6 +11,7 @@ use crate::disk::StdDisk;
 use crate::error::{AppendError, InvalidRecord, ReadError};
 
 mod appending;
+mod compaction;
 mod crash;
 mod lifecycle;
 mod model;

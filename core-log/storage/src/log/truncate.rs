@@ -34,7 +34,9 @@ impl PartitionLog {
                 end: self.end,
             });
         }
+        self.try_withdraw_swap()?;
         self.truncations += 1;
+        self.cleaned_upto = self.cleaned_upto.map(|upto| upto.min(offset));
         let result = self.truncate(offset);
         self.fencing(result)?;
         Ok(self.end)
@@ -46,7 +48,9 @@ impl PartitionLog {
     /// A failing disk fences the log.
     pub fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), StorageError> {
         self.check_fence()?;
+        self.try_withdraw_swap()?;
         self.truncations += 1;
+        self.cleaned_upto = None;
         let result = self.reset_to(offset);
         self.fencing(result)
     }
