@@ -123,6 +123,7 @@ const EDGE: &[&str] = &[
     "btc-pipeline",
     "highwater-tests",
     "highwater-bench",
+    "highwater-fuzz",
     "xtask",
 ];
 

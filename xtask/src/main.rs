@@ -6,6 +6,7 @@
 mod arrows;
 mod demo;
 mod environment;
+mod fuzz;
 mod process;
 mod suites;
 mod tidy;
@@ -29,6 +30,9 @@ Tasks:
             --only FILTER      only the Rust tests and suites whose name contains FILTER
   verify  The read-only checks alone: format, arrows, tidiness, lints, documentation
   fix     Format the code and apply the lints' suggestions
+  fuzz    Run every fuzz target under libFuzzer
+            --target NAME      only this one
+            --seconds N        how long for each (default 60)
   arrows  Check the dependency arrows between crates
   tidy    Print the largest files and the house rules that the compiler cannot check
   bench   Build in release mode and print the benchmarks' table; arguments go to the bench program
@@ -54,6 +58,7 @@ fn run() -> Result<()> {
         "test" => suites::run_task(&rest),
         "verify" => suites::verify(),
         "fix" => suites::fix(),
+        "fuzz" => fuzz::run_task(&rest),
         "arrows" => arrows::check(),
         "tidy" => tidy::check(),
         "bench" => demo::bench(&rest),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::environment::{self, TestEnvironment};
 use crate::process::{cargo, run, run_quietly, step, target_dir};
-use crate::{arrows, tidy};
+use crate::{arrows, fuzz, tidy};
 
 /// Counts over all runners.
 #[derive(Default)]
@@ -24,6 +24,9 @@ struct Tally {
 
 /// Tests with outside needs, by the module path that begins their names in the `highwater-tests` package.
 const GROUPS: &[&str] = &["python", "node", "kcat", "postgres", "kafka"];
+
+/// How long each fuzz target runs in a test run: enough to walk its seeds and some way beyond.
+const FUZZ_SECONDS: u32 = 4;
 
 /// The one binary of outside tests. The whole workspace is named so that features unify as in the build of
 /// everything, and no heavy package is compiled a second time.
@@ -96,6 +99,9 @@ fn run_suites(filter: Option<&str>) -> Result<()> {
     }
     println!("\n==> Rust tests");
     count(&mut rust_tests, "Rust tests", &mut tally)?;
+    if filter.is_none_or(|filter| filter == "fuzz") {
+        fuzz_briefly(&mut tally)?;
+    }
     // `--only python::a_million` names a group's test; any other filter is about the Rust tests alone.
     for group in GROUPS
         .iter()
@@ -121,6 +127,22 @@ pub(crate) fn run_task(arguments: &[String]) -> Result<()> {
         [only, filter] if only == "--only" => run_suites(Some(filter)),
         _ => bail!("usage: cargo xtask test [--only FILTER]"),
     }
+}
+
+/// Each fuzz target counts as one test.
+fn fuzz_briefly(tally: &mut Tally) -> Result<()> {
+    println!("\n==> fuzz targets, {FUZZ_SECONDS} s each");
+    for (name, outcome) in fuzz::briefly(FUZZ_SECONDS)? {
+        match outcome {
+            Ok(()) => tally.passed += 1,
+            Err(error) => {
+                println!("{error:#}");
+                tally.failed += 1;
+                tally.broken_runs.push(format!("fuzz target {name}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn outside_tests(group: &str, filter: Option<&str>) -> Command {

@@ -30,6 +30,10 @@ use crate::effects::{ClientContext, RequestToken};
 use crate::records::{GroupMetadataValue, MemberMetadata};
 use crate::subscription::{CONSUMER_PROTOCOL_TYPE, union_of_topics};
 
+/// Records and requests may name any time, but a round of waiting is never shorter: a timer of zero would be due again as
+/// soon as it fired, and absent static members get round after round until their sessions end.
+const SHORTEST_TIMEOUT_MS: u64 = 100;
+
 /// Where a group stands in its rebalance. A group that does not exist is what Kafka calls Dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -228,7 +232,9 @@ impl Member {
     }
 
     pub(crate) fn session_timeout(&self) -> u64 {
-        u64::try_from(self.session_timeout_ms).unwrap_or(0)
+        u64::try_from(self.session_timeout_ms)
+            .unwrap_or(0)
+            .max(SHORTEST_TIMEOUT_MS)
     }
 
     pub(crate) fn set_syncing(&mut self, waiting: Waiting) -> Option<Waiting> {
@@ -379,6 +385,7 @@ impl LiveGroup {
         longest
             .and_then(|timeout| u64::try_from(timeout).ok())
             .unwrap_or(0)
+            .max(SHORTEST_TIMEOUT_MS)
     }
 
     /// Whether a member with these protocols fits the others (semantic 60).

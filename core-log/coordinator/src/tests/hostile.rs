@@ -104,8 +104,8 @@ fn hostile_70_session_timeouts_out_of_range_are_refused_and_make_no_group() {
           list: None g:consumer:PreparingRebalance:classic
         at 3000
             3000 negative-rebalance-timeout: joined gen=1 consumer/range member=a~4 leader=a~4 [a~4:@t]
-            3000 record g gen=2 consumer/- leader=- []
         at 10000
+            3100 record g gen=2 consumer/- leader=- []
         ",
     );
 }

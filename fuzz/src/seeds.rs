@@ -1,0 +1,210 @@
+//! Where fuzzing starts: honest inputs of every target, made by our own encoders.
+//!
+//! A fuzzer finds its way from a valid input in seconds and from nothing in hours. Seeds are made, not stored, so they
+//! follow the formats as these grow; only inputs that once broke a claim are stored.
+
+use bytes::Bytes;
+use highwater_storage::testing::FakeDisk;
+use highwater_storage::{CorruptionPolicy, DataDir, DataDirOptions, LogConfig};
+use highwater_types::record::{
+    BatchBuilder, BatchOptions, Compression, HEADER_BYTES, Header, ProducerStamp, RecordBatch,
+};
+use highwater_types::{
+    LeaderEpoch, PartitionId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicName, TopicPartition,
+};
+use highwater_wire::{ApiKey, FrameReader, FrameWriter, RequestBody, RequestHeader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::targets::storage::{IN_PARTITION, IN_ROOT, ROOT};
+
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
+/// Honest inputs of a target; empty for a name that is none.
+pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "wire_request" => requests(),
+        "wire_response" => responses(),
+        "consumer_protocol" => consumer_protocol(),
+        "record_batch" => CODECS.iter().map(|codec| batch(*codec).to_vec()).collect(),
+        "record_decompression" => compressed_bodies(),
+        "storage_files" => data_dirs(),
+        "coordinator_records" => vec![offset_commit_record()],
+        "coordinator_requests" => vec![group_life()],
+        "metadata_records" => vec![METADATA.as_bytes().to_vec()],
+        _ => Vec::new(),
+    }
+}
+
+/// For each key and version the simplest bodies that decode: all lengths zero, and in flexible versions all ones.
+fn requests() -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for key in ApiKey::ALL {
+        for version in key.codec_versions() {
+            for body in [Bytes::from_static(&[0; 96]), Bytes::from_static(&[1; 96])] {
+                let Ok(body) = RequestBody::decode(key, version, &mut FrameReader::new(body)) else {
+                    continue;
+                };
+                let mut writer = FrameWriter::new();
+                RequestHeader::new(key, version, 7, Some("seed".into())).encode(&mut writer);
+                body.encode(&mut writer, version);
+                found.push(writer.finish().into_bytes().to_vec());
+            }
+        }
+    }
+    found
+}
+
+fn responses() -> Vec<Vec<u8>> {
+    (0..ApiKey::ALL.len())
+        .flat_map(|key| {
+            (0..20u8).map(move |version| {
+                let mut input = vec![u8::try_from(key).expect("fewer keys than 256"), version];
+                input.extend_from_slice(&[0; 64]);
+                input
+            })
+        })
+        .collect()
+}
+
+fn consumer_protocol() -> Vec<Vec<u8>> {
+    (0..8u8)
+        .map(|which| {
+            let mut input = vec![which % 2, which / 2];
+            // One topic "t", with what follows it empty; or one topic with one partition.
+            input.extend_from_slice(&[0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            input
+        })
+        .collect()
+}
+
+fn batch(compression: Compression) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions {
+        compression,
+        producer: Some(ProducerStamp {
+            id: ProducerId::new(4_000),
+            epoch: ProducerEpoch::new(1),
+            base_sequence: Some(Sequence::new(0)),
+        }),
+        ..BatchOptions::default()
+    });
+    let headers = [
+        Header::new("trace", Some(Bytes::from_static(b"a"))),
+        Header::new("trace", None),
+    ];
+    for (at, value) in [Some(&b"64000.10"[..]), None, Some(b"")].into_iter().enumerate() {
+        let timestamp = Timestamp::new(1_000 + i64::try_from(at).expect("three records"));
+        builder.append(timestamp, Some(b"BTCUSDT"), value, &headers);
+    }
+    builder.build().expect("three small records")
+}
+
+fn compressed_bodies() -> Vec<Vec<u8>> {
+    CODECS[1..]
+        .iter()
+        .zip(0u8..)
+        .map(|(codec, which)| [&[which], &batch(*codec)[HEADER_BYTES..]].concat())
+        .collect()
+}
+
+/// What our own writer leaves after some appends: closed, and killed.
+fn data_dirs() -> Vec<Vec<u8>> {
+    let disk = FakeDisk::new();
+    let partition = TopicPartition {
+        topic: TopicName::new("fuzz").expect("a legal name"),
+        partition: PartitionId::new(0),
+    };
+    let options = DataDirOptions {
+        corruption: CorruptionPolicy::Refuse,
+    };
+    let dir = DataDir::open(disk.shared(), PathBuf::from(ROOT), options).expect("an empty disk opens");
+    let config = Arc::new(LogConfig {
+        segment_bytes: 512,
+        ..LogConfig::default()
+    });
+    let now = Timestamp::new(1_000);
+    let (mut log, _) = dir
+        .open_partition(&partition, None, config, now)
+        .expect("a new partition opens");
+    let (first, _) = RecordBatch::parse(batch(Compression::None)).expect("our own batch");
+    log.append_as_leader(first, LeaderEpoch::new(0), now)
+        .expect("a healthy disk takes a batch");
+    let killed = collect(&disk);
+    log.close().expect("a healthy disk closes");
+    dir.mark_clean_shutdown(None)
+        .expect("a healthy disk takes the marker");
+    vec![killed, collect(&disk)]
+}
+
+/// The files of a disk in the form that the target lays out.
+fn collect(disk: &FakeDisk) -> Vec<u8> {
+    let partition = Path::new(ROOT).join("fuzz-0");
+    let in_partition = IN_PARTITION.iter().map(|name| partition.join(name));
+    let in_root = IN_ROOT.iter().map(|name| Path::new(ROOT).join(name));
+    let mut input = vec![0];
+    for (path, which) in in_partition.chain(in_root).zip(0u8..) {
+        let Some(content) = disk.content(&path) else {
+            continue;
+        };
+        let Ok(length) = u16::try_from(content.len()) else {
+            continue;
+        };
+        input.push(which);
+        input.extend_from_slice(&length.to_be_bytes());
+        input.extend_from_slice(&content);
+    }
+    input
+}
+
+/// Offset 5 of partition 0 of topic "t", committed by group "g" (key version 1, value version 3).
+fn offset_commit_record() -> Vec<u8> {
+    let key = [&[0, 1][..], &[0, 1, b'g'], &[0, 1, b't'], &[0, 0, 0, 0]].concat();
+    let value = [
+        &[0, 3][..],
+        &5i64.to_be_bytes(),
+        &(-1i32).to_be_bytes(),
+        &[0, 0],
+        &9i64.to_be_bytes(),
+    ]
+    .concat();
+    [sized(&key), vec![1], sized(&value)].concat()
+}
+
+/// A member joins, time passes, and it asks for offsets.
+fn group_life() -> Vec<u8> {
+    let join = [
+        &[0, 1, b'g'][..],
+        &30_000i32.to_be_bytes(),
+        &60_000i32.to_be_bytes(),
+        &[0, 1, b'm', 0, 8],
+        b"consumer",
+        &[0, 0, 0, 1, 0, 5],
+        b"range",
+        &[0, 0, 0, 0],
+    ]
+    .concat();
+    let fetch = [&[0, 1, b'g'][..], &[0, 0, 0, 0]].concat();
+    [
+        [vec![0, 1], sized(&join)].concat(),
+        vec![0xf0, 0, 0x0f, 0xff],
+        [vec![5, 2], sized(&fetch)].concat(),
+    ]
+    .concat()
+}
+
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).expect("seeds are small");
+    [&length.to_be_bytes(), bytes].concat()
+}
+
+const METADATA: &str = r#"[
+{"cluster.1":{"cluster_id":"0123456789012345678901"}},
+{"feature.1":{"name":"metadata.version","level":1}},
+{"producer_id_block.1":{"next_producer_id":1000,"broker_id":1,"broker_epoch":1}}
+]"#;
