@@ -4,6 +4,7 @@
 //! installs, and then runs. It has no heavy dependencies, so that it builds in seconds.
 
 mod arrows;
+mod claims;
 mod demo;
 mod environment;
 mod fuzz;
@@ -34,6 +35,7 @@ Tasks:
             --target NAME      only this one
             --seconds N        how long for each (default 60)
   arrows  Check the dependency arrows between crates
+  claims  Rewrite the tables in docs/ that say which numbered rules are proved by tests
   tidy    Print the largest files and the house rules that the compiler cannot check
   bench   Build in release mode and print the benchmarks' table; arguments go to the bench program
   setup   Install what demo and test need, and nothing else
@@ -60,6 +62,7 @@ fn run() -> Result<()> {
         "fix" => suites::fix(),
         "fuzz" => fuzz::run_task(&rest),
         "arrows" => arrows::check(),
+        "claims" => claims::fix(&tidy::sources()?),
         "tidy" => tidy::check(),
         "bench" => demo::bench(&rest),
         "setup" => environment::for_tests().map(drop),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::environment::{self, TestEnvironment};
 use crate::process::{cargo, run, run_quietly, step, target_dir};
-use crate::{arrows, fuzz, tidy};
+use crate::{arrows, claims, fuzz, tidy};
 
 /// Counts over all runners.
 #[derive(Default)]
@@ -64,8 +64,9 @@ pub(crate) fn verify() -> Result<()> {
     })
 }
 
-/// Formats and applies what the lints suggest.
+/// Formats, applies what the lints suggest, and brings the tables of proved rules up to date.
 pub(crate) fn fix() -> Result<()> {
+    step("tables of proved rules", || claims::fix(&tidy::sources()?))?;
     step("format", || run(&mut cargo(&["fmt", "--all"])))?;
     step("lints", || {
         run(&mut cargo(&[

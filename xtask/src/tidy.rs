@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::claims;
 use crate::process::project_root;
 
 /// A file longer than this must open with a `//!` header.
@@ -19,31 +20,47 @@ const PURE: &[&str] = &[
     "connect/api",
 ];
 
+/// Folders that hold the project's Rust files.
+const AREAS: &[&str] = &[
+    "core-log",
+    "streams",
+    "sql",
+    "connect",
+    "connectors",
+    "cli",
+    "examples",
+    "tests",
+    "bench",
+    "fuzz",
+    "xtask",
+];
+
+/// Names, from the root on, and texts of all Rust files.
+pub(crate) fn sources() -> Result<Vec<(String, String)>> {
+    let root = project_root();
+    let mut files = Vec::new();
+    for area in AREAS {
+        collect(&root.join(area), &mut files)?;
+    }
+    files
+        .iter()
+        .map(|file| {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let name = file.strip_prefix(&root).unwrap_or(file).display().to_string();
+            Ok((name, text))
+        })
+        .collect()
+}
+
 /// Fails on a broken rule; prints the ten largest files, which fail nothing.
 pub(crate) fn check() -> Result<()> {
     let root = project_root();
-    let mut files = Vec::new();
-    for area in [
-        "core-log",
-        "streams",
-        "sql",
-        "connect",
-        "connectors",
-        "cli",
-        "examples",
-        "tests",
-        "bench",
-        "xtask",
-    ] {
-        collect(&root.join(area), &mut files)?;
-    }
-    let mut broken = Vec::new();
+    let sources = sources()?;
+    let mut broken = claims::check(&sources)?;
     let mut sizes = Vec::new();
-    for file in &files {
-        let text =
-            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let name = file.strip_prefix(&root).unwrap_or(file).display().to_string();
-        broken.extend(broken_rules(&name, &text));
+    for (name, text) in &sources {
+        broken.extend(broken_rules(name, text));
         sizes.push((text.lines().count(), name));
     }
     broken.extend(undocumented_crates(&root)?);
