@@ -7,6 +7,8 @@
 //! durable after `sync_data`, names after `sync_dir`; a rename within a directory is atomic; an append
 //! that was interrupted leaves a prefix of it, never bytes of another file.
 
+mod fail_stop;
+
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -15,6 +17,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
+
+pub use fail_stop::{DiskFailure, FailStopDisk};
 
 /// Up to this size, parts are joined in memory: a copy costs less than a second system call.
 const JOIN_LIMIT_BYTES: usize = 64 * 1024;
@@ -59,6 +63,15 @@ pub enum EntryKind {
     Other,
 }
 
+/// Room on the file system of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes it has.
+    pub total_bytes: u64,
+    /// Bytes we may still take.
+    pub free_bytes: u64,
+}
+
 /// Keeps a directory ours until dropped.
 pub trait DirLock: Send + Sync + Debug {}
 
@@ -82,6 +95,8 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock file of a directory; `WouldBlock` if another holder has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
+    /// Room on the file system a directory lies on.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
 }
 
 /// An open file with positional IO.
@@ -105,6 +120,14 @@ pub trait DiskFile: Send + Sync + Debug {
     fn set_len(&self, len_bytes: u64) -> io::Result<()>;
     /// Makes data and length durable.
     fn sync_data(&self) -> io::Result<()>;
+    /// Reserves room for the file up to a length that it does not have yet; its length stays. Cutting the file to
+    /// its length gives the rest back. File systems that cannot do it do nothing.
+    fn preallocate(&self, len_bytes: u64) -> io::Result<()>;
+}
+
+/// Whether an error says that there is no room: nothing is broken, and it may work again later.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Fills `buf` from a position; `UnexpectedEof` if the file is shorter.
@@ -297,6 +320,14 @@ impl Disk for StdDisk {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(Space {
+            total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
 }
 
 fn modified_ms(meta: &std::fs::Metadata) -> i64 {
@@ -355,6 +386,14 @@ impl DiskFile for StdFile {
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
+
+    fn preallocate(&self, len_bytes: u64) -> io::Result<()> {
+        let reserve = rustix::fs::FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.0, reserve, 0, len_bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            other => Ok(other?),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -382,6 +421,26 @@ mod tests {
         assert_eq!(StdDisk.lock(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(first);
         StdDisk.lock(&path).unwrap();
+    }
+
+    #[test]
+    fn preallocated_room_is_not_part_of_the_file_and_is_given_back() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let file = StdDisk.open(&path, OpenMode::Create).unwrap();
+        file.preallocate(1 << 20).unwrap();
+        file.write_all_at(&[b"ab"], 0).unwrap();
+        assert_eq!(file.len_bytes().unwrap(), 2);
+        file.set_len(2).unwrap();
+        assert!(std::fs::metadata(&path).unwrap().blocks() * 512 < 1 << 20);
+    }
+
+    #[test]
+    fn a_file_system_has_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = StdDisk.space(dir.path()).unwrap();
+        assert!(0 < space.free_bytes && space.free_bytes <= space.total_bytes);
     }
 
     #[test]

@@ -57,6 +57,21 @@ pub enum StorageError {
         /// Where the earlier one ends.
         previous_end: Offset,
     },
+    /// The log-start checkpoint names an offset the log does not reach, though it is only written once the log does.
+    #[error(
+        "log {} ends at offset {end}, below its start offset {start} from log-start-offset-checkpoint: durable records \
+         are missing or the checkpoint is damaged; restore the partition, or take its line out of the checkpoint to \
+         serve what is there, deleted records included",
+        dir.display()
+    )]
+    StartBeyondEnd {
+        /// The partition's directory.
+        dir: PathBuf,
+        /// From the checkpoint.
+        start: Offset,
+        /// Where the log ends.
+        end: Offset,
+    },
     /// A checkpoint or metadata file that cannot be read as what its name says.
     #[error("{} is not a valid {kind}: {problem}; delete it or restore it from a backup", path.display())]
     Malformed {

@@ -12,15 +12,18 @@ pub(crate) enum FileKind {
     TimeIndex,
     TxnIndex,
     ProducerSnapshot,
+    /// What a producer snapshot of Kafka's form cannot say.
+    ProducerBatches,
 }
 
 impl FileKind {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Log,
         Self::OffsetIndex,
         Self::TimeIndex,
         Self::TxnIndex,
         Self::ProducerSnapshot,
+        Self::ProducerBatches,
     ];
 
     const fn extension(self) -> &'static str {
@@ -30,6 +33,7 @@ impl FileKind {
             Self::TimeIndex => "timeindex",
             Self::TxnIndex => "txnindex",
             Self::ProducerSnapshot => "snapshot",
+            Self::ProducerBatches => "batches",
         }
     }
 }
@@ -50,6 +54,13 @@ pub(crate) fn parse(name: &str) -> Option<(Offset, FileKind)> {
         .into_iter()
         .find(|kind| kind.extension() == extension)?;
     Some((Offset::new(base), kind))
+}
+
+/// Files of a partition's directory that belong to no segment, and those of operations in progress.
+pub(crate) fn is_known(name: &str) -> bool {
+    const NAMES: [&str; 2] = ["leader-epoch-checkpoint", "partition.metadata"];
+    const SUFFIXES: [&str; 4] = [".tmp", ".cleaned", ".swap", ".deleted"];
+    NAMES.contains(&name) || SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
 #[cfg(test)]

@@ -246,7 +246,28 @@ impl SparseIndex {
         })
     }
 
-    /// Takes note of a batch behind the last entry, without adding one: used while reopening.
+    /// Forgets entries of `upto` and above: the log there has to be read anew. The files are cut with the next write.
+    pub(crate) fn truncate(&mut self, base: Offset, upto: Offset) {
+        let upto = upto.distance_from(base);
+        self.offsets
+            .retain(|entry| i64::from(entry.relative_offset) < upto);
+        self.times.retain(|entry| i64::from(entry.relative_offset) < upto);
+        self.written_offsets = self.written_offsets.min(self.offsets.len());
+        self.written_times = self.written_times.min(self.times.len());
+        self.max = self.times.last().map(|last| MaxTimestamp {
+            timestamp: last.timestamp,
+            offset: base.advance_by(i64::from(last.relative_offset)),
+        });
+    }
+
+    /// The batch the last offset entry names: its last offset and where it begins.
+    pub(crate) fn last_entry(&self, base: Offset) -> Option<(Offset, u64)> {
+        let last = self.offsets.last()?;
+        let offset = base.advance_by(i64::from(last.relative_offset));
+        Some((offset, u64::from(last.position)))
+    }
+
+    /// Takes note of the batch of the last entry, or of the first batch, without adding an entry: used while reopening.
     pub(crate) fn resume(&mut self, batch: Indexed) {
         if self.max.is_none_or(|max| batch.max_timestamp > max.timestamp) && batch.max_timestamp.get() >= 0 {
             self.max = Some(MaxTimestamp {

@@ -38,7 +38,10 @@ pub use cleaner::{
 };
 pub use config::{FlushPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirOptions, FoundPartition, OffsetCheckpoint};
-pub use disk::{DirEntry, DirLock, Disk, DiskFile, EntryKind, FileInfo, OpenMode, StdDisk};
+pub use disk::{
+    DirEntry, DirLock, Disk, DiskFailure, DiskFile, EntryKind, FailStopDisk, FileInfo, OpenMode, Space,
+    StdDisk,
+};
 pub use error::{
     AppendError, BadBatch, CorruptionEvidence, FenceReason, FormatProblem, InvalidRecord, ReadError,
     StorageError,

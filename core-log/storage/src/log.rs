@@ -135,6 +135,16 @@ impl PartitionLog {
         self.start
     }
 
+    /// The start offset as far as it may be written down: a start above everything durable could be found above the
+    /// end of the log after a power cut.
+    pub fn durable_start_offset(&self) -> Offset {
+        let first = self
+            .sealed
+            .first()
+            .map_or(self.active.base_offset, |segment| segment.base_offset);
+        self.start.min(self.recovery_point.max(first))
+    }
+
     /// Log end offset: what the next record will get.
     pub fn end_offset(&self) -> Offset {
         self.end

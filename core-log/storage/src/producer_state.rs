@@ -16,7 +16,7 @@ use highwater_types::record::BatchHeader;
 use highwater_types::record::control::TransactionResult;
 use highwater_types::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
-pub(crate) use snapshot::{decode_snapshot, encode_snapshot};
+pub(crate) use snapshot::{decode_batches, decode_snapshot, encode_batches, encode_snapshot};
 
 use crate::error::{AppendError, InvalidRecord};
 use crate::txn_index::AbortedTransaction;

@@ -213,7 +213,10 @@ pub(crate) fn valid_batch_behind(
         if read < HEADER_BYTES {
             break;
         }
-        for start in 0..=read - HEADER_BYTES {
+        // Zeros are what a file system leaves where a length got ahead of its data.
+        let is_blank = chunk[..read].iter().all(|byte| *byte == 0);
+        let starts = if is_blank { 0 } else { read - HEADER_BYTES + 1 };
+        for start in 0..starts {
             let position = at + start as u64;
             if let Some(offset) = candidate(file, &chunk[start..read], position..range.end, above)? {
                 return Ok(Some(offset));

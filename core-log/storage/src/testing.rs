@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{DirEntry, DirLock, Disk, DiskFile, EntryKind, FileInfo, OpenMode};
+use crate::disk::{DirEntry, DirLock, Disk, DiskFile, EntryKind, FileInfo, OpenMode, Space};
 
 /// Where an operation that is interrupted stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +148,10 @@ struct State {
     /// Numbers of sync operations that fail, counted from 1.
     failing_sync: Option<u64>,
     syncs: u64,
+    /// Operation that fails, and with which error, though the disk goes on living.
+    failing_operation: Option<(u64, i32)>,
+    /// Bytes all files together may have.
+    capacity_bytes: Option<u64>,
     locked: BTreeSet<PathBuf>,
 }
 
@@ -214,6 +218,22 @@ impl FakeDisk {
     /// Makes sync number `sync` (the first is 1) fail once.
     pub fn fail_sync(&self, sync: u64) {
         lock(&self.state).failing_sync = Some(sync);
+    }
+
+    /// Makes operation number `operation` (the first is 1) fail once with a number of the system's, such as 5 for EIO.
+    /// A failing write leaves half of itself behind, a failing sync nothing durable.
+    pub fn fail_operation(&self, operation: u64, os_error: i32) {
+        lock(&self.state).failing_operation = Some((operation, os_error));
+    }
+
+    /// Bounds what all files together may hold; a write that goes beyond fails in the middle.
+    pub fn set_capacity(&self, capacity_bytes: Option<u64>) {
+        lock(&self.state).capacity_bytes = capacity_bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        lock(&self.state).used_bytes()
     }
 
     /// Whether it died.
@@ -283,10 +303,43 @@ impl FakeDisk {
 }
 
 impl State {
+    fn used_bytes(&self) -> u64 {
+        let files: BTreeSet<FileId> = self.now.names.values().copied().collect();
+        let len = |id| self.now.files.get(id).map_or(0, |file| file.len() as u64);
+        files.iter().map(len).sum()
+    }
+
+    /// How many bytes of a write still find room.
+    fn room_for(&self, change: &Change) -> Option<usize> {
+        let Change::Write(id, position, bytes) = change else {
+            return None;
+        };
+        let free = self.capacity_bytes?.saturating_sub(self.used_bytes());
+        let len = self.now.files.get(id).map_or(0, |file| file.len() as u64);
+        let room = (len + free).saturating_sub(*position);
+        (room < bytes.len() as u64).then_some(room as usize)
+    }
+
+    /// Whether this operation is the one told to fail.
+    fn injected(&self) -> Option<io::Error> {
+        let (at, os_error) = self.failing_operation?;
+        (at == self.operations).then(|| io::Error::from_raw_os_error(os_error))
+    }
+
     /// Counts an operation; applies `change`, torn if this is where the disk dies.
     fn change(&mut self, change: Change) -> io::Result<()> {
         match self.count()? {
             None => {
+                let failed = match self.room_for(&change) {
+                    Some(room) => Some((ErrorKind::StorageFull.into(), Tear::Bytes(room))),
+                    None => self.injected().map(|error| (error, Tear::Half)),
+                };
+                if let Some((error, tear)) = failed {
+                    if let Some(torn) = torn(change, tear) {
+                        self.record(torn);
+                    }
+                    return Err(error);
+                }
                 self.record(change);
                 Ok(())
             }
@@ -324,6 +377,9 @@ impl State {
         self.syncs += 1;
         if self.failing_sync == Some(self.syncs) {
             return Err(io::Error::from_raw_os_error(5));
+        }
+        if let Some(error) = self.injected() {
+            return Err(error);
         }
         if matches!(tear, None | Some(Tear::Everything)) {
             for (change, durable) in &mut self.journal {
@@ -460,6 +516,15 @@ impl Disk for FakeDisk {
             path: path.to_owned(),
         }))
     }
+
+    fn space(&self, _dir: &Path) -> io::Result<Space> {
+        let state = lock(&self.state);
+        let total_bytes = state.capacity_bytes.unwrap_or(1 << 40);
+        Ok(Space {
+            total_bytes,
+            free_bytes: total_bytes.saturating_sub(state.used_bytes()),
+        })
+    }
 }
 
 impl DiskFile for FakeFile {
@@ -490,6 +555,10 @@ impl DiskFile for FakeFile {
 
     fn sync_data(&self) -> io::Result<()> {
         lock(&self.state).sync(|change| change.file() == Some(self.id))
+    }
+
+    fn preallocate(&self, _len_bytes: u64) -> io::Result<()> {
+        Ok(())
     }
 }
 

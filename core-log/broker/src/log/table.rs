@@ -275,7 +275,7 @@ impl PartitionTable {
 
     /// Writes down where logs start.
     pub(crate) fn checkpoint_log_starts(&self) {
-        self.write(OffsetCheckpoint::LogStart, PartitionLog::start_offset);
+        self.write(OffsetCheckpoint::LogStart, PartitionLog::durable_start_offset);
     }
 
     /// Writes down the high watermarks.

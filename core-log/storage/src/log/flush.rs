@@ -14,7 +14,7 @@ use crate::disk::{Disk, DiskFile, OpenMode, replace_file_unsynced_name};
 use crate::error::{At, StorageError};
 use crate::files::{self, FileKind};
 use crate::leader_epochs;
-use crate::producer_state::encode_snapshot;
+use crate::producer_state::{encode_batches, encode_snapshot};
 
 /// Files to sync, and what is durable once they are.
 #[derive(Debug)]
@@ -173,13 +173,20 @@ impl PartitionLog {
 
     /// Writes the producer state as of `offset`, the log's end.
     pub(super) fn write_producer_snapshot(&mut self, offset: Offset) -> Result<(), StorageError> {
-        let path = files::path(&self.dir, offset, FileKind::ProducerSnapshot);
-        let file = self.disk.open(&path, OpenMode::Create).at("open", &path)?;
-        // Torn by a crash, it fails its checksum and the one before it is used.
-        file.set_len(0).at("write", &path)?;
-        file.write_all_at(&[&encode_snapshot(&self.producers)], 0)
-            .at("write", &path)?;
-        self.unsynced.file(path);
+        // Torn by a crash, they fail their checksums and the snapshot before is used.
+        let snapshot = encode_snapshot(&self.producers);
+        let batches = encode_batches(&self.producers, &snapshot);
+        for (kind, bytes) in [
+            (FileKind::ProducerBatches, batches),
+            (FileKind::ProducerSnapshot, Some(snapshot)),
+        ] {
+            let Some(bytes) = bytes else { continue };
+            let path = files::path(&self.dir, offset, kind);
+            let file = self.disk.open(&path, OpenMode::Create).at("open", &path)?;
+            file.set_len(0).at("write", &path)?;
+            file.write_all_at(&[&bytes], 0).at("write", &path)?;
+            self.unsynced.file(path);
+        }
         self.unsynced.names();
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Opening a log: what is on disk decides, checkpoints and indexes only save work.
 //!
-//! After a clean shutdown only the stretch behind the last index entry is read. After a kill, every segment that
-//! reaches above the recovery point is read in full with checksums, and its indexes are rebuilt. The first batch
-//! that does not hold is a torn tail if nothing valid lies behind it and nothing there was durable: it is cut off.
+//! After a clean shutdown only the stretch behind the last index entry is read. After a kill, what lies above the
+//! recovery point is read with checksums: whole segments, or the last one from the index entry below the point on;
+//! indexes are rebuilt there. The first batch that does not hold is a torn tail if nothing valid lies behind it and nothing there was durable: it is cut off.
 //! Otherwise the partition is refused, untouched (section 2.4).
 //!
 //! Worked case: offsets 0..=9 durable (recovery point 10), 10..=14 written, killed while writing 15. The file ends
@@ -59,6 +59,8 @@ pub struct RecoveryReport {
     pub segments: usize,
     /// Segments read in full with checksums.
     pub segments_scanned: usize,
+    /// Bytes of `.log` files read with checksums.
+    pub bytes_scanned: u64,
     /// Sealed segments whose index files were missing or impossible.
     pub indexes_rebuilt: usize,
     /// Bytes of torn tail that were cut off.
@@ -87,6 +89,18 @@ struct Scanned {
     bad: Option<(BadBatch, u64)>,
 }
 
+impl Scanned {
+    /// Takes note of a batch that holds; the index is the caller's.
+    fn note(&mut self, header: &BatchHeader, position: u64) {
+        self.last_batch = Some((header.base_offset, position));
+        self.end = header.next_offset();
+        let epoch = header.partition_leader_epoch;
+        if self.epochs.last().is_none_or(|(last, _)| *last < epoch) {
+            self.epochs.push((epoch, header.base_offset));
+        }
+    }
+}
+
 /// Contents of a segment's two index files.
 struct IndexFiles {
     offsets: Vec<u8>,
@@ -106,6 +120,8 @@ struct Opening<'a> {
     names_changed: bool,
     /// Transaction indexes of these segments are rebuilt while producers are replayed.
     scanned_from: Option<Offset>,
+    /// Segments that have a transaction index.
+    txn_indexes: Vec<Offset>,
 }
 
 impl PartitionLog {
@@ -130,6 +146,7 @@ impl PartitionLog {
             snapshots: Vec::new(),
             names_changed: false,
             scanned_from: None,
+            txn_indexes: Vec::new(),
         };
         let found = opening.list()?;
         let (sealed, active, end) = opening.segments(found)?;
@@ -142,9 +159,12 @@ impl Opening<'_> {
     fn list(&mut self) -> Result<Vec<Found>, StorageError> {
         let mut logs = BTreeMap::new();
         let mut others = Vec::new();
+        let mut batches = Vec::new();
         finish_interrupted(&*self.disk, &self.dir)?;
         for entry in self.disk.list(&self.dir).at("list", &self.dir)? {
             if entry.kind != EntryKind::File {
+                tracing::warn!(dir = %self.dir.display(), name = entry.name, kind = ?entry.kind,
+                    "not a file of this log, left alone");
                 continue;
             }
             if entry.name.ends_with(".tmp") {
@@ -160,16 +180,25 @@ impl Opening<'_> {
                     }
                 }
                 Some((base, FileKind::ProducerSnapshot)) => self.snapshots.push(base),
+                Some((base, FileKind::ProducerBatches)) => batches.push(base),
                 Some((base, kind)) => others.push((base, kind)),
-                None => {}
+                None if files::is_known(&entry.name) => {}
+                None => tracing::warn!(dir = %self.dir.display(), name = entry.name,
+                    "not a file of this log, left alone"),
             }
         }
-        for (base, kind) in others {
-            if !logs.contains_key(&base) {
-                let path = files::path(&self.dir, base, kind);
-                self.disk.remove_file(&path).at("remove", &path)?;
-                self.names_changed = true;
-            }
+        self.txn_indexes = others
+            .iter()
+            .filter(|(base, kind)| *kind == FileKind::TxnIndex && logs.contains_key(base))
+            .map(|(base, _)| *base)
+            .collect();
+        let orphans = others.into_iter().filter(|(base, _)| !logs.contains_key(base));
+        let lone_batches = batches.into_iter().filter(|base| !self.snapshots.contains(base));
+        let lone_batches = lone_batches.map(|base| (base, FileKind::ProducerBatches));
+        for (base, kind) in orphans.chain(lone_batches).collect::<Vec<_>>() {
+            let path = files::path(&self.dir, base, kind);
+            self.disk.remove_file(&path).at("remove", &path)?;
+            self.names_changed = true;
         }
         self.snapshots.sort_unstable();
         Ok(logs.into_values().collect())
@@ -233,63 +262,84 @@ impl Opening<'_> {
         file: &Arc<SegmentFile>,
         epoch: LeaderEpoch,
     ) -> Result<Scanned, StorageError> {
-        if self.options.clean_shutdown
-            && let Some(scanned) = self.resume(segment, file)?
-        {
-            return Ok(scanned);
+        let resumed = self.resume(segment, file)?;
+        if !self.options.clean_shutdown {
+            self.scanned_from.get_or_insert(segment.base);
         }
-        let mut scanned = self.scan(segment, file, epoch)?;
+        let mut scanned = match resumed {
+            Some(scanned) => scanned,
+            None => self.scan(segment, file, epoch)?,
+        };
         if scanned.bad.is_some() {
             self.cut(segment, file, &mut scanned, &[])?;
         }
         Ok(scanned)
     }
 
-    /// Reads only what lies behind the last index entry; `None` if anything there is odd.
+    /// Reads only what lies behind the last index entry that can be trusted: any after a clean shutdown, those below
+    /// the recovery point after a kill. `None` if something is odd and the segment must be read in full.
     fn resume(&mut self, segment: &Found, file: &Arc<SegmentFile>) -> Result<Option<Scanned>, StorageError> {
+        let (base, clean) = (segment.base, self.options.clean_shutdown);
         if segment.info.len_bytes == 0 {
-            return Ok(Some(empty(segment.base)));
+            return Ok(Some(empty(base)));
         }
-        let Some(IndexFiles { offsets, times }) = self.read_index_files(segment.base)? else {
+        if !clean && self.options.recovery_point <= base {
+            return Ok(None);
+        }
+        let Some(IndexFiles { offsets, times }) = self.read_index_files(base)? else {
             return Ok(None);
         };
-        let Some(mut index) = SparseIndex::load(segment.base, segment.info.len_bytes, &offsets, &times)
-        else {
+        let Some(mut index) = SparseIndex::load(base, segment.info.len_bytes, &offsets, &times) else {
             return Ok(None);
         };
+        if !clean {
+            index.truncate(base, self.options.recovery_point);
+        }
         let handle = file.handle(OpenMode::Read)?;
         let path = file.path();
-        let mut expect = Expect::segment(segment.base);
-        let mut first = Scanner::new(&*handle, 0..segment.info.len_bytes, Depth::Headers, expect);
+        let whole = 0..segment.info.len_bytes;
+        let mut first = Scanner::new(&*handle, whole, Depth::Headers, Expect::segment(base));
         let Step::Batch(first, _) = first.step().at("read", &path)? else {
             return Ok(None);
         };
         let range = index.last_position()..segment.info.len_bytes;
-        expect.next_offset = segment.base;
-        let mut scanner = Scanner::new(&*handle, range, Depth::Checksums, expect);
+        let mut scanner = Scanner::new(&*handle, range.clone(), Depth::Checksums, Expect::segment(base));
         let mut scanned = Scanned {
             first_timestamp: known_time(first.max_timestamp),
-            ..empty(segment.base)
+            ..empty(base)
         };
+        let indexed_last = index.last_entry(base).map(|(last, _)| last);
         loop {
             match scanner.step().at("read", &path)? {
-                Step::Batch(header, position) => {
+                Step::Batch(header, position) if position == range.start => {
+                    if indexed_last.is_some_and(|last| last != header.last_offset()) {
+                        return Ok(None);
+                    }
                     index.resume(indexed(&header, position));
-                    scanned.last_batch = Some((header.base_offset, position));
-                    scanned.end = header.next_offset();
+                    scanned.note(&header, position);
+                }
+                Step::Batch(header, position) => {
+                    index.append(base, indexed(&header, position), self.config.index_interval_bytes);
+                    scanned.note(&header, position);
                 }
                 Step::End => break,
-                Step::Bad(..) => return Ok(None),
+                Step::Bad(..) if clean || scanner.position() == range.start => return Ok(None),
+                Step::Bad(bad, position) => {
+                    scanned.bad = Some((bad, position));
+                    break;
+                }
             }
         }
-        if index
-            .last_time_offset(segment.base)
-            .is_some_and(|last| last >= scanned.end)
-        {
+        let beyond = index
+            .last_time_offset(base)
+            .is_some_and(|last| last >= scanned.end);
+        if beyond {
             return Ok(None);
         }
         scanned.size_bytes = scanner.position();
+        self.report.bytes_scanned += scanned.size_bytes - range.start;
         scanned.index = index;
+        self.epochs.extend(&scanned.epochs);
         Ok(Some(scanned))
     }
 
@@ -320,12 +370,7 @@ impl Opening<'_> {
                     scanned
                         .index
                         .append(segment.base, indexed(&header, position), interval);
-                    scanned.last_batch = Some((header.base_offset, position));
-                    scanned.end = header.next_offset();
-                    let epoch = header.partition_leader_epoch;
-                    if scanned.epochs.last().is_none_or(|(last, _)| *last < epoch) {
-                        scanned.epochs.push((epoch, header.base_offset));
-                    }
+                    scanned.note(&header, position);
                 }
                 Step::End => break,
                 Step::Bad(bad, position) => {
@@ -335,6 +380,7 @@ impl Opening<'_> {
             }
         }
         scanned.size_bytes = scanner.position();
+        self.report.bytes_scanned += scanned.size_bytes;
         self.epochs.extend(&scanned.epochs);
         Ok(scanned)
     }
@@ -363,6 +409,10 @@ impl Opening<'_> {
                 });
             }
             tracing::warn!(path = %path.display(), position, %problem, %evidence, "cutting a damaged log as told");
+        } else {
+            let bytes = segment.info.len_bytes - position;
+            tracing::warn!(path = %path.display(), position, offset = %scanned.end, bytes, %problem,
+                "cutting off an interrupted write; nothing behind it holds and nothing of it was durable");
         }
         // Newest first: a crash in between leaves a log without holes.
         for segment in later.iter().rev() {
@@ -510,6 +560,13 @@ impl Opening<'_> {
             log.unsynced.names();
         }
         self.unsynced_after_kill(&mut log);
+        if start > end && self.options.corruption == CorruptionPolicy::Refuse && self.report.segments > 0 {
+            return Err(StorageError::StartBeyondEnd {
+                dir: log.dir.to_path_buf(),
+                start,
+                end,
+            });
+        }
         if start > end {
             // Everything below was deleted on purpose, and the tail above was lost: begin anew at the start.
             tracing::warn!(
@@ -519,9 +576,27 @@ impl Opening<'_> {
             log.reset_to(start)?;
         }
         log.load_epochs(&self.epochs)?;
+        self.check_txn_indexes(&log)?;
         self.report.producer_batches_replayed = log.load_producers(&self.snapshots, self.scanned_from)?;
         log.release_files();
         Ok((log, self.report))
+    }
+
+    /// Transaction indexes that cannot be right are rebuilt with all behind them.
+    fn check_txn_indexes(&mut self, log: &PartitionLog) -> Result<(), StorageError> {
+        self.txn_indexes.sort_unstable();
+        for base in self.txn_indexes.clone() {
+            if self.scanned_from.is_some_and(|from| from <= base) {
+                return Ok(());
+            }
+            if let Err(problem) = log.check_txn_index(base)? {
+                let path = files::path(&self.dir, base, FileKind::TxnIndex);
+                tracing::warn!(path = %path.display(), %problem, "transaction index is rebuilt from the log");
+                self.report.indexes_rebuilt += 1;
+                self.scanned_from = Some(base);
+            }
+        }
+        Ok(())
     }
 
     /// After a kill, the log files above the recovery point may be in the page cache only: the next flush syncs

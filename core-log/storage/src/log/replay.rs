@@ -1,6 +1,8 @@
 //! What a log knows beyond its batches, brought back at open and after a cut: leader epochs, producers, and the
 //! transaction indexes of segments that were read anew. Files are a start; the batches behind them decide.
 
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use highwater_types::record::{BatchHeader, RecordBatch};
@@ -8,14 +10,14 @@ use highwater_types::{LeaderEpoch, Offset};
 
 use super::PartitionLog;
 use super::append::parse_marker;
-use crate::disk::{DiskFile, OpenMode, read_file};
-use crate::error::{At, StorageError};
+use crate::disk::{Disk, DiskFile, OpenMode, read_file};
+use crate::error::{At, FormatProblem, StorageError};
 use crate::files::{self, FileKind};
 use crate::leader_epochs::{self, LeaderEpochs};
-use crate::producer_state::{Marker, ProducerState, decode_snapshot};
+use crate::producer_state::{Marker, ProducerState, decode_batches, decode_snapshot};
 use crate::scan::{Depth, Expect, Scanner, Step};
 use crate::segment::SegmentFile;
-use crate::txn_index::AbortedTransaction;
+use crate::txn_index::{self, AbortedTransaction};
 
 /// No producer snapshot or epoch file of ours is larger.
 const MAX_STATE_FILE_BYTES: u64 = 1 << 30;
@@ -24,14 +26,13 @@ impl PartitionLog {
     /// Loads the epoch checkpoint, brings it in line with the log, and rebuilds it from the batches if it is lost.
     pub(super) fn load_epochs(&mut self, scanned: &[(LeaderEpoch, Offset)]) -> Result<(), StorageError> {
         let path = self.dir.join(leader_epochs::FILE_NAME);
-        let loaded = match read_file(&*self.disk, &path, MAX_STATE_FILE_BYTES).at("read", &path)? {
-            Some(bytes) => match LeaderEpochs::decode(&bytes) {
-                Ok(epochs) => Some(epochs),
-                Err(problem) => {
-                    tracing::warn!(path = %path.display(), %problem, "leader epochs are rebuilt from the log");
-                    None
-                }
-            },
+        let read = read_state_file(&*self.disk, &path)?;
+        let loaded = match read.map(|bytes| bytes.and_then(|bytes| LeaderEpochs::decode(&bytes))) {
+            Some(Ok(epochs)) => Some(epochs),
+            Some(Err(problem)) => {
+                tracing::warn!(path = %path.display(), %problem, "leader epochs are rebuilt from the log");
+                None
+            }
             None => None,
         };
         let known = loaded.is_some();
@@ -73,25 +74,16 @@ impl PartitionLog {
             .map_or(self.active.base_offset, |first| first.base_offset);
         self.producers = ProducerState::default();
         for offset in snapshots.iter().rev() {
-            let path = files::path(&self.dir, *offset, FileKind::ProducerSnapshot);
             if *offset > bound {
                 continue;
             }
-            let Some(bytes) = read_file(&*self.disk, &path, MAX_STATE_FILE_BYTES).at("read", &path)? else {
-                continue;
-            };
-            match decode_snapshot(&bytes) {
-                Ok(state) => {
-                    self.producers = state;
-                    from = *offset;
-                    break;
-                }
-                Err(problem) => {
-                    tracing::warn!(path = %path.display(), %problem, "producer snapshot is skipped");
-                    self.disk.remove_file(&path).at("remove", &path)?;
-                    self.unsynced.names();
-                }
+            if let Some(state) = self.load_snapshot(*offset)? {
+                self.producers = state;
+                from = *offset;
+                break;
             }
+            remove_snapshot(&*self.disk, &self.dir, *offset)?;
+            self.unsynced.names();
         }
         self.remove_stale_snapshots(snapshots)?;
         if let Some(rebuild_from) = rebuild_txn_from {
@@ -123,6 +115,39 @@ impl PartitionLog {
         Ok(replayed)
     }
 
+    /// Reads a snapshot with what lies beside it; `None`, and a line in the log, if it does not hold.
+    fn load_snapshot(&self, offset: Offset) -> Result<Option<ProducerState>, StorageError> {
+        let path = files::path(&self.dir, offset, FileKind::ProducerSnapshot);
+        let skipped = |path: &Path, problem: FormatProblem| {
+            tracing::warn!(path = %path.display(), %problem, "producer snapshot is skipped");
+            Ok(None)
+        };
+        let bytes = match read_state_file(&*self.disk, &path)? {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(problem)) => return skipped(&path, problem),
+            None => return Ok(None),
+        };
+        let mut state = match decode_snapshot(&bytes) {
+            Ok(state) => state,
+            Err(problem) => return skipped(&path, problem),
+        };
+        if state.len() == 0 {
+            return Ok(Some(state));
+        }
+        let path = files::path(&self.dir, offset, FileKind::ProducerBatches);
+        let problem = match read_state_file(&*self.disk, &path)? {
+            Some(Ok(batches)) => match decode_batches(&batches, &bytes, &mut state) {
+                Ok(()) => return Ok(Some(state)),
+                Err(problem) => problem,
+            },
+            Some(Err(problem)) => problem,
+            // Both files of a durable snapshot of ours are durable: this one is Kafka's own.
+            None if offset <= self.recovery_point => return Ok(Some(state)),
+            None => FormatProblem::Missing("the file of batches beside it"),
+        };
+        skipped(&path, problem)
+    }
+
     /// Keeps the snapshots at segment borders and the newest; one above the end is of another history.
     fn remove_stale_snapshots(&mut self, snapshots: &[Offset]) -> Result<(), StorageError> {
         let newest = snapshots
@@ -139,11 +164,66 @@ impl PartitionLog {
             if *offset <= self.end && (at_border || Some(*offset) == newest) {
                 continue;
             }
-            let path = files::path(&self.dir, *offset, FileKind::ProducerSnapshot);
-            self.disk.remove_file(&path).at("remove", &path)?;
+            remove_snapshot(&*self.disk, &self.dir, *offset)?;
             self.unsynced.names();
         }
         Ok(())
+    }
+
+    /// Whether the transaction index of a segment can be right: each entry must name an abort marker of its producer.
+    pub(super) fn check_txn_index(&self, base: Offset) -> Result<Result<(), FormatProblem>, StorageError> {
+        let at = self.sealed.partition_point(|segment| segment.base_offset <= base);
+        let end = match self.sealed.get(at) {
+            Some(next) => next.base_offset,
+            None if base < self.active.base_offset => self.active.base_offset,
+            None => self.end,
+        };
+        let path = files::path(&self.dir, base, FileKind::TxnIndex);
+        let entries = match read_state_file(&*self.disk, &path)? {
+            Some(bytes) => bytes.and_then(|bytes| txn_index::decode(&bytes, base, end)),
+            None => return Ok(Ok(())),
+        };
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            if !self.is_abort_of(entry)? {
+                return Ok(Err(FormatProblem::Order(index)));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn is_abort_of(&self, entry: &AbortedTransaction) -> Result<bool, StorageError> {
+        let at = self
+            .sealed
+            .partition_point(|segment| segment.base_offset <= entry.last_offset);
+        let in_active = entry.last_offset >= self.active.base_offset;
+        let (file, base, position, size) = match at.checked_sub(1).and_then(|at| self.sealed.get(at)) {
+            Some(sealed) if !in_active => {
+                let position = sealed.position_for_offset(entry.last_offset)?;
+                (&sealed.file, sealed.base_offset, position, sealed.size_bytes)
+            }
+            _ => {
+                let position = self.active.position_for_offset(entry.last_offset);
+                let active = &self.active;
+                (&active.file, active.base_offset, position, active.size_bytes)
+            }
+        };
+        let mut found = false;
+        let bounded = Bounded {
+            file,
+            segment: base,
+            range: position..size,
+            from: entry.last_offset,
+        };
+        self.replay_segment(&bounded, &mut |step| {
+            let is_marker = step.header.producer_id == Some(entry.producer_id) && step.marker.is_some();
+            found |= is_marker && step.header.last_offset() == entry.last_offset;
+            false
+        })?;
+        Ok(found)
     }
 
     pub(super) fn remove_txn_indexes(&mut self, from: Offset) -> Result<(), StorageError> {
@@ -184,37 +264,48 @@ impl PartitionLog {
             };
             spans.push((&active.file, active.base_offset, position, active.size_bytes));
         }
-        for (file, base, position, size) in spans {
+        let mut visit = |step: Replayed<'_>| {
+            visit(step);
+            true
+        };
+        for (file, segment, position, size) in spans {
+            let mut stretch = Bounded {
+                file,
+                segment,
+                range: position..size,
+                from,
+            };
+            if self.replay_segment(&stretch, &mut visit)? {
+                continue;
+            }
             // A damaged index can lead anywhere: then the segment is read from its beginning.
-            if !self.replay_segment(file, base, position..size, from, &mut visit)?
-                && !self.replay_segment(file, base, 0..size, from, &mut visit)?
-            {
+            stretch.range.start = 0;
+            if !self.replay_segment(&stretch, &mut visit)? {
                 tracing::warn!(path = %file.path().display(), "batches behind a damaged one were not replayed");
             }
         }
         Ok(())
     }
 
-    /// Says whether the walk reached the end of the range; has visited nothing if the first batch was bad.
+    /// Visits batches until `visit` says no more. Says whether the walk got to its end; has visited nothing if the
+    /// first batch was bad.
     fn replay_segment(
         &self,
-        file: &Arc<SegmentFile>,
-        segment: Offset,
-        range: std::ops::Range<u64>,
-        from: Offset,
-        visit: &mut impl FnMut(Replayed<'_>),
+        stretch: &Bounded<'_>,
+        visit: &mut impl FnMut(Replayed<'_>) -> bool,
     ) -> Result<bool, StorageError> {
-        let handle: Arc<dyn DiskFile> = file.handle(OpenMode::Read)?;
-        let path = file.path();
-        let begin = range.start;
-        let mut scanner = Scanner::new(&*handle, range, Depth::Headers, Expect::segment(segment));
+        let handle: Arc<dyn DiskFile> = stretch.file.handle(OpenMode::Read)?;
+        let path = stretch.file.path();
+        let begin = stretch.range.start;
+        let expect = Expect::segment(stretch.segment);
+        let mut scanner = Scanner::new(&*handle, stretch.range.clone(), Depth::Headers, expect);
         loop {
             match scanner.step().at("read", &path)? {
                 Step::Batch(header, position) => {
-                    if position == begin && begin > 0 && header.base_offset > from {
+                    if position == begin && begin > 0 && header.base_offset > stretch.from {
                         return Ok(false);
                     }
-                    if header.last_offset() < from {
+                    if header.last_offset() < stretch.from {
                         continue;
                     }
                     let mut marker = None;
@@ -224,22 +315,50 @@ impl PartitionLog {
                             .ok()
                             .and_then(|(batch, _)| parse_marker(&batch));
                     }
-                    visit(Replayed {
+                    let more = visit(Replayed {
                         header: &header,
-                        segment,
+                        segment: stretch.segment,
                         marker,
                     });
+                    if !more {
+                        return Ok(true);
+                    }
                 }
                 Step::End => return Ok(true),
-                Step::Bad(_, position) => {
-                    return if position == begin && begin > 0 {
-                        Ok(false)
-                    } else {
-                        Ok(true)
-                    };
-                }
+                Step::Bad(_, position) => return Ok(!(position == begin && begin > 0)),
             }
         }
+    }
+}
+
+/// A stretch of a segment to walk over, from the batch that holds `from` on.
+struct Bounded<'a> {
+    file: &'a Arc<SegmentFile>,
+    /// Base offset of the segment.
+    segment: Offset,
+    range: Range<u64>,
+    from: Offset,
+}
+
+/// Removes both files of a snapshot.
+pub(super) fn remove_snapshot(disk: &dyn Disk, dir: &Path, offset: Offset) -> Result<(), StorageError> {
+    for kind in [FileKind::ProducerSnapshot, FileKind::ProducerBatches] {
+        let path = files::path(dir, offset, kind);
+        disk.remove_file(&path).at("remove", &path)?;
+    }
+    Ok(())
+}
+
+/// Reads a small file of state; one that is larger than any of ours is as good as damaged.
+fn read_state_file(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<Option<Result<Vec<u8>, FormatProblem>>, StorageError> {
+    match read_file(disk, path, MAX_STATE_FILE_BYTES) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Ok(Some(Err(FormatProblem::TooLarge)))
+        }
+        other => Ok(other.at("read", path)?.map(Ok)),
     }
 }
 

@@ -7,6 +7,7 @@ use highwater_types::Offset;
 
 use super::PartitionLog;
 use super::recovery::remove_segment;
+use super::replay::remove_snapshot;
 use crate::disk::OpenMode;
 use crate::error::{At, StorageError};
 use crate::files::{self, FileKind};
@@ -162,8 +163,7 @@ impl PartitionLog {
 
     fn remove_snapshots_above(&mut self, end: Offset) -> Result<(), StorageError> {
         for offset in self.list_snapshots()?.into_iter().filter(|offset| *offset > end) {
-            let path = files::path(&self.dir, offset, FileKind::ProducerSnapshot);
-            self.disk.remove_file(&path).at("remove", &path)?;
+            remove_snapshot(&*self.disk, &self.dir, offset)?;
         }
         Ok(())
     }

@@ -179,7 +179,8 @@ fn snapshots_and_epochs_of_any_content_are_survived() {
         for entry in std::fs::read_dir(bench.dir.path().join("t-0")).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if !name.ends_with(".snapshot") && name != leader_epochs_name() {
+            let is_state = [".snapshot", ".batches"].iter().any(|kind| name.ends_with(kind));
+            if !is_state && name != leader_epochs_name() {
                 continue;
             }
             let good = std::fs::read(&path).unwrap();
