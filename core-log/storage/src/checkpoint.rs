@@ -100,26 +100,43 @@ fn parse_offset_line(line: &str) -> Option<(TopicPartition, Offset)> {
 }
 
 /// Writes `partition.metadata`.
+///
+/// ```text
+/// version: 0
+/// topic_id: AAAAAAAAAAAAAAAAAAAAAQ
+/// crc: 1ddac617            CRC-32C of the line above, as hex; Kafka writes none, and reads two lines
+/// ```
+/// By this file a directory is taken for the rest of a deleted topic: one flipped bit must not do that.
 pub(crate) fn encode_partition_metadata(topic_id: TopicId) -> Vec<u8> {
-    format!("version: 0\ntopic_id: {}", encode_uuid(topic_id.get())).into_bytes()
+    let id = encode_uuid(topic_id.get());
+    let crc = crc32c::crc32c(id.as_bytes());
+    format!("version: 0\ntopic_id: {id}\ncrc: {crc:08x}").into_bytes()
 }
 
-/// Reads `partition.metadata`.
+/// Reads `partition.metadata`, with our checksum or, from Kafka, without.
 pub(crate) fn decode_partition_metadata(bytes: &[u8]) -> Result<TopicId, FormatProblem> {
     let text = str::from_utf8(bytes).map_err(|_| FormatProblem::NotText)?;
-    let mut topic_id = None;
+    let (mut topic_id, mut stored, mut computed) = (None, None, 0);
     for (at, line) in text.lines().enumerate() {
+        let bad = || bad_line(at + 1, line);
         match line.split_once(": ") {
             Some(("version", "0")) => {}
             Some(("version", other)) => return Err(FormatProblem::Version(shorten(other))),
             Some(("topic_id", id)) => {
-                let id = decode_uuid(id.trim_end()).ok_or_else(|| bad_line(at + 1, line))?;
-                topic_id = Some(TopicId::new(id));
+                let id = id.trim_end();
+                computed = crc32c::crc32c(id.as_bytes());
+                topic_id = Some(TopicId::new(decode_uuid(id).ok_or_else(bad)?));
             }
-            _ => return Err(bad_line(at + 1, line)),
+            Some(("crc", crc)) if crc.len() == 8 => {
+                stored = Some(u32::from_str_radix(crc, 16).map_err(|_| bad())?);
+            }
+            _ => return Err(bad()),
         }
     }
-    topic_id.ok_or(FormatProblem::Missing("topic_id"))
+    match stored {
+        Some(stored) if stored != computed => Err(FormatProblem::Crc { stored, computed }),
+        _ => topic_id.ok_or(FormatProblem::Missing("topic_id")),
+    }
 }
 
 /// `meta.properties` of a data directory: whose it is (invariant 17).
@@ -269,7 +286,12 @@ mod tests {
         let id = TopicId::new(Uuid::from_u128(1));
         assert_eq!(
             encode_partition_metadata(id),
-            b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ"
+            b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\ncrc: 1ddac617"
+        );
+        assert_eq!(
+            decode_partition_metadata(b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n").unwrap(),
+            id,
+            "as Kafka writes it"
         );
         assert_eq!(
             decode_partition_metadata(&encode_partition_metadata(id)).unwrap(),

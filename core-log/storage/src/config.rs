@@ -64,6 +64,9 @@ pub struct LogConfig {
     pub max_producer_ids: usize,
     /// When appended data is made durable.
     pub flush: FlushPolicy,
+    /// `preallocate`: a new segment reserves all the room it may need; what it did not need goes back when it is
+    /// sealed or closed.
+    pub preallocate: bool,
 }
 
 impl Default for LogConfig {
@@ -89,6 +92,7 @@ impl Default for LogConfig {
             producer_id_expiration_ms: 24 * 3_600_000,
             max_producer_ids: 100_000,
             flush: FlushPolicy::Os,
+            preallocate: false,
         }
     }
 }

@@ -8,6 +8,7 @@
 //!            cleaner-offset-checkpoint
 //!            <topic>-<partition>/              one per partition, with partition.metadata
 //!            <topic>-<partition>.<uuid>-delete removed at the next start if a deletion was interrupted
+//!            <topic>-<partition>.<uuid>-stray  set aside, of another topic of that name; left alone
 //! ```
 //! # Invariants
 //! - The clean-shutdown marker is gone, durably, before `open` returns: it never outlives a write (invariant 23).
@@ -30,6 +31,7 @@ const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const META_PROPERTIES: &str = "meta.properties";
 const PARTITION_METADATA: &str = "partition.metadata";
 const DELETE_SUFFIX: &str = "-delete";
+const STRAY_SUFFIX: &str = "-stray";
 
 /// Which offsets a checkpoint file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,14 +179,20 @@ impl DataDir {
     pub fn partitions(&self) -> Result<Vec<FoundPartition>, StorageError> {
         let mut found = Vec::new();
         for entry in self.disk.list(&self.path).at("list", &self.path)? {
+            let partition = parse_partition_dir(&entry.name);
             if entry.kind != EntryKind::Directory {
+                if partition.is_some() || entry.kind == EntryKind::Other {
+                    tracing::warn!(dir = %self.path.display(), name = entry.name, kind = ?entry.kind,
+                        "not a partition's directory, left alone");
+                }
                 continue;
             }
-            let Some(partition) = parse_partition_dir(&entry.name) else {
-                continue;
-            };
+            let Some(partition) = partition else { continue };
             let path = self.path.join(&entry.name).join(PARTITION_METADATA);
-            let bytes = read_file(&*self.disk, &path, MAX_FILE_BYTES).at("read", &path)?;
+            let bytes = match read_file(&*self.disk, &path, MAX_FILE_BYTES) {
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Some(Vec::new()),
+                other => other.at("read", &path)?,
+            };
             let (topic_id, problem) = match bytes.map(|bytes| checkpoint::decode_partition_metadata(&bytes)) {
                 Some(Ok(id)) => (Some(id), None),
                 Some(Err(problem)) => (None, Some(problem)),
@@ -262,7 +270,11 @@ impl DataDir {
 
     fn check_topic_id(&self, dir: &Path, expected: TopicId) -> Result<(), StorageError> {
         let path = dir.join(PARTITION_METADATA);
-        match read_file(&*self.disk, &path, MAX_FILE_BYTES).at("read", &path)? {
+        let bytes = match read_file(&*self.disk, &path, MAX_FILE_BYTES) {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Some(Vec::new()),
+            other => other.at("read", &path)?,
+        };
+        match bytes {
             Some(bytes) => match checkpoint::decode_partition_metadata(&bytes) {
                 Ok(found) if found == expected => Ok(()),
                 Ok(found) => Err(StorageError::TopicIdMismatch {
@@ -291,18 +303,42 @@ impl DataDir {
     /// # Errors
     /// What the disk refuses.
     pub fn delete_partition(&self, partition: &TopicPartition, unique: Uuid) -> Result<(), StorageError> {
+        match self.rename(partition, unique, DELETE_SUFFIX)? {
+            Some(grave) => self.disk.remove_dir_all(&grave).at("remove", &grave),
+            None => Ok(()),
+        }
+    }
+
+    /// Moves a partition's directory out of the way, for people to look at; says where it is now, if there was one.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn set_aside(
+        &self,
+        partition: &TopicPartition,
+        unique: Uuid,
+    ) -> Result<Option<PathBuf>, StorageError> {
+        self.rename(partition, unique, STRAY_SUFFIX)
+    }
+
+    fn rename(
+        &self,
+        partition: &TopicPartition,
+        unique: Uuid,
+        suffix: &str,
+    ) -> Result<Option<PathBuf>, StorageError> {
         let dir = self.partition_dir(partition);
         let simple = unique.simple();
         // Kafka's form. The name is shortened so that the longest topic still gives a legal file name.
         let name = dir_name(partition);
-        let kept = &name[..name.len().min(255 - 1 - 32 - DELETE_SUFFIX.len())];
-        let grave = self.path.join(format!("{kept}.{simple}{DELETE_SUFFIX}"));
-        match self.disk.rename(&dir, &grave) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        let kept = &name[..name.len().min(255 - 1 - 32 - suffix.len())];
+        let renamed = self.path.join(format!("{kept}.{simple}{suffix}"));
+        match self.disk.rename(&dir, &renamed) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.at("rename", &dir)?,
         }
         self.disk.sync_dir(&self.path).at("sync", &self.path)?;
-        self.disk.remove_dir_all(&grave).at("remove", &grave)
+        Ok(Some(renamed))
     }
 
     fn remove_interrupted_deletions(&self) -> Result<(), StorageError> {

@@ -38,7 +38,7 @@ pub use retention::Retention;
 pub use time::TimestampOffset;
 
 use crate::config::LogConfig;
-use crate::disk::{Disk, DiskFile, read_file};
+use crate::disk::{Disk, DiskFile, is_full, read_file};
 use crate::error::{At, FenceReason, StorageError};
 use crate::files::{self, FileKind};
 use crate::leader_epochs::LeaderEpochs;
@@ -298,6 +298,17 @@ impl PartitionLog {
                 failure: Arc::clone(failure),
             }),
             None => Ok(()),
+        }
+    }
+
+    /// As [`Self::fencing`] for a change that a full disk has left undone: that alone fences nothing, since the same
+    /// may work once there is room.
+    fn fencing_unless_full<T>(&mut self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+        match result {
+            Err(StorageError::Io { action, path, source }) if is_full(&source) => {
+                Err(StorageError::Io { action, path, source })
+            }
+            other => self.fencing(other),
         }
     }
 

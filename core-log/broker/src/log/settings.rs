@@ -20,6 +20,7 @@ pub(crate) fn log_config(topic: &TopicSettings, producer_id_expiration_ms: i64) 
         require_keys: topic.cleanup_policy.compact,
         producer_id_expiration_ms,
         flush: flush_policy(topic.flush_messages, topic.flush_ms),
+        preallocate: topic.preallocate,
         ..LogConfig::default()
     }
 }

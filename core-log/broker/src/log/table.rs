@@ -226,11 +226,14 @@ impl PartitionTable {
         let open = || data_dir.open_partition(&job.id, Some(job.topic_id), Arc::clone(&job.config), now);
         let opened = match open() {
             Err(StorageError::TopicIdMismatch { path, found, .. }) => {
-                // An older topic of this name, whose deletion a crash has interrupted.
-                tracing::warn!(path = %path.display(), topic_id = %found, "removing the log of a deleted topic");
+                // An older topic of this name, whose deletion a crash has interrupted; or a file that says so.
                 data_dir
-                    .delete_partition(&job.id, Uuid::new_v4())
-                    .and_then(|()| open())
+                    .set_aside(&job.id, Uuid::new_v4())
+                    .inspect(|aside| {
+                        tracing::warn!(path = %path.display(), topic_id = %found, ?aside,
+                            "a log of another topic of this name was set aside; remove it once nobody misses it");
+                    })
+                    .and_then(|_| open())
             }
             other => other,
         };

@@ -157,6 +157,143 @@ fn checkpoints_of_any_content_cost_a_recovery_and_nothing_else() {
     }
 }
 
+/// A directory with one log of three records, closed cleanly, and its `.log` file's bytes.
+fn closed() -> (FakeDisk, Vec<u8>) {
+    let disk = FakeDisk::new();
+    let dir = open(&disk);
+    dir.write_meta_properties(&MetaProperties {
+        cluster_id: "c".to_owned(),
+        node_id: 1,
+        directory_id: Uuid::from_u128(5),
+    })
+    .unwrap();
+    let (mut log, _) = open_log(&dir, 0, 1).unwrap();
+    for _ in 0..3 {
+        append(&mut log);
+    }
+    let end = log.close().unwrap();
+    for which in [OffsetCheckpoint::RecoveryPoint, OffsetCheckpoint::HighWatermark] {
+        dir.write_checkpoint(which, &OffsetMap::from([(orders(0), end)]))
+            .unwrap();
+    }
+    let starts = OffsetMap::from([(orders(0), Offset::ZERO)]);
+    dir.write_checkpoint(OffsetCheckpoint::LogStart, &starts).unwrap();
+    dir.mark_clean_shutdown(Some(1)).unwrap();
+    let bytes = disk.content(Path::new(LOG)).unwrap();
+    (disk.survivor(Crash::Kill), bytes)
+}
+
+const LOG: &str = "data/my-orders-0/00000000000000000000.log";
+
+#[test]
+fn hostile_103_files_of_a_data_directory() {
+    let (disk, log_bytes) = closed();
+    let (mut served, mut refused) = (0, 0);
+    for file in [
+        "recovery-point-offset-checkpoint",
+        "log-start-offset-checkpoint",
+        "replication-offset-checkpoint",
+        "meta.properties",
+        ".kafka_cleanshutdown",
+        "my-orders-0/partition.metadata",
+    ] {
+        let path = Path::new("data").join(file);
+        let good = disk.content(&path).unwrap();
+        let mut damages = vec![
+            Vec::new(),
+            vec![0; good.len()],
+            b"0\n2147483647\nmy-orders 0 1\n".to_vec(),
+            b"0\n1\nanother-topic 3 77\n".to_vec(),
+            b"0\n1\nmy-orders 0 9223372036854775807\n".to_vec(),
+            vec![b'0'; 1 << 20],
+        ];
+        damages.extend((0..good.len()).map(|cut| good[..cut].to_vec()));
+        for at in 0..good.len() * 8 {
+            let mut flipped = good.clone();
+            flipped[at / 8] ^= 1 << (at % 8);
+            damages.push(flipped);
+        }
+        for damage in damages {
+            let case = format!(
+                "{file}: {:?}",
+                String::from_utf8_lossy(&damage[..damage.len().min(80)])
+            );
+            let disk = disk.survivor(Crash::Kill);
+            disk.damage(&path, |bytes| *bytes = damage);
+            let dir = open(&disk);
+            let _ = dir.meta_properties();
+            let _ = dir.partitions().unwrap();
+            match open_log(&dir, 0, 1) {
+                Ok((log, _)) => {
+                    assert_eq!(log.end_offset(), Offset::new(3), "{case}");
+                    assert!(log.start_offset() <= Offset::new(3), "{case}");
+                    served += 1;
+                }
+                Err(StorageError::StartBeyondEnd { .. }) => refused += 1,
+                Err(StorageError::Malformed { path, .. }) => {
+                    assert!(path.ends_with("partition.metadata"), "{case}");
+                    refused += 1;
+                }
+                Err(error) => panic!("{case}: {error}"),
+            }
+            assert_eq!(
+                disk.content(Path::new(LOG)).unwrap(),
+                log_bytes,
+                "{case}: the log was changed"
+            );
+        }
+    }
+    assert!(
+        served > 500 && refused > 100,
+        "{served} served, {refused} refused"
+    );
+}
+
+#[test]
+fn hostile_105_foreign_things_in_a_data_directory_are_left_alone() {
+    use crate::disk::StdDisk;
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("data");
+    std::fs::create_dir_all(path.join("lost+found")).unwrap();
+    std::fs::create_dir(path.join("not.a-partition-x")).unwrap();
+    std::fs::write(path.join("orders-1"), "a file, no directory").unwrap();
+    std::os::unix::fs::symlink("/", path.join("root-0")).unwrap();
+    std::os::unix::fs::symlink("nowhere", path.join("recovery-point-offset-checkpoint")).unwrap();
+    let options = DataDirOptions {
+        corruption: CorruptionPolicy::Refuse,
+    };
+    let dir = DataDir::open(StdDisk::shared(), path.clone(), options).unwrap();
+    assert_eq!(dir.partitions().unwrap(), []);
+    let (mut log, _) = open_log(&dir, 0, 1).unwrap();
+    append(&mut log);
+    log.close().unwrap();
+    for name in ["lost+found", "not.a-partition-x", "orders-1", "root-0"] {
+        assert!(path.join(name).symlink_metadata().is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_directory_of_another_topic_is_set_aside_whole() {
+    let (disk, log_bytes) = closed();
+    let dir = open(&disk);
+    let error = open_log(&dir, 0, 2).unwrap_err();
+    assert!(matches!(error, StorageError::TopicIdMismatch { .. }), "{error}");
+    let aside = dir.set_aside(&orders(0), Uuid::from_u128(9)).unwrap().unwrap();
+    assert_eq!(
+        disk.content(&aside.join("00000000000000000000.log")),
+        Some(log_bytes)
+    );
+    assert_eq!(open_log(&dir, 0, 2).unwrap().0.end_offset(), Offset::ZERO);
+    drop(dir);
+    let dir = open(&disk.survivor(Crash::PowerCut { unsynced: 0 }));
+    assert_eq!(
+        dir.partitions().unwrap().len(),
+        1,
+        "what was set aside is no partition"
+    );
+    assert_eq!(dir.set_aside(&orders(7), Uuid::from_u128(9)).unwrap(), None);
+}
+
 #[test]
 fn names_that_are_no_partition_are_left_alone() {
     for (name, expected) in [

@@ -12,6 +12,7 @@ use highwater_types::record::{
 use highwater_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 use super::PartitionLog;
+use crate::disk::{DiskFile, is_full};
 use crate::error::{AppendError, At, InvalidRecord, StorageError};
 use crate::files::{self, FileKind};
 use crate::index::Indexed;
@@ -297,10 +298,10 @@ impl PartitionLog {
         let rolled = self.must_roll(&header, now);
         if rolled {
             let result = self.roll(header.base_offset);
-            self.fencing(result)?;
+            self.fencing_unless_full(result)?;
         }
         let result = self.write_batch(&header, &bytes);
-        let position = self.fencing(result)?;
+        let position = self.fencing_unless_full(result)?;
         self.note_written(&header, position, now);
         Ok(rolled)
     }
@@ -311,7 +312,11 @@ impl PartitionLog {
             // The first append creates the file; the next flush makes its name durable.
             self.unsynced.names();
         }
+        let is_new = self.active.handle.is_none();
         let file = self.active.writer()?;
+        if position == 0 && is_new {
+            self.reserve(&*file)?;
+        }
         let mut prefix = [0; PATCHED_PREFIX_BYTES];
         prefix.copy_from_slice(&bytes[..PATCHED_PREFIX_BYTES]);
         patch_prefix(&mut prefix, header);
@@ -321,8 +326,38 @@ impl PartitionLog {
         } else {
             file.write_all_at(&[&prefix, &bytes[PATCHED_PREFIX_BYTES..]], position)
         };
+        if let Err(error) = &written
+            && is_full(error)
+        {
+            // What found room must not stay: a shorter batch in its place would leave a rest behind itself.
+            let path = self.active.file.path();
+            let undone = file.set_len(position).at("cut an unfinished batch off", &path);
+            self.fencing(undone)?;
+        }
         written.at("append to", &self.active.file.path())?;
         Ok(position)
+    }
+
+    /// Reserves the room of a whole segment for a new one, if so configured. Without room for all of it, appends go
+    /// as far as they find some.
+    fn reserve(&self, file: &dyn DiskFile) -> Result<(), StorageError> {
+        if !self.config.preallocate {
+            return Ok(());
+        }
+        match file.preallocate(u64::from(self.config.segment_bytes)) {
+            Err(error) if is_full(&error) => Ok(()),
+            other => other.at("reserve room for", &self.active.file.path()),
+        }
+    }
+
+    /// Gives back reserved room that the active segment has not used.
+    pub(super) fn give_back(&mut self) -> Result<(), StorageError> {
+        if !self.config.preallocate || self.active.size_bytes == 0 {
+            return Ok(());
+        }
+        let file = self.active.writer()?;
+        file.set_len(self.active.size_bytes)
+            .at("give back room of", &self.active.file.path())
     }
 
     fn note_written(&mut self, header: &BatchHeader, position: u64, now: Timestamp) {
@@ -369,7 +404,8 @@ impl PartitionLog {
     }
 
     /// Seals the active segment and begins a new one. Nothing is synced here: the recovery point stays where it
-    /// is until the next flush, which syncs what is listed as unsynced.
+    /// is until the next flush, which syncs what is listed as unsynced. On a full disk the log stays as it was, or
+    /// has begun the new segment and lacks its file, which the next append creates.
     pub(super) fn roll(&mut self, base: Offset) -> Result<(), StorageError> {
         assert!(
             base > self.active.base_offset,
@@ -377,6 +413,7 @@ impl PartitionLog {
         );
         self.active.index.seal(self.active.base_offset);
         self.active.write_index()?;
+        self.give_back()?;
         self.write_producer_snapshot(base)?;
         let next = Active::new(self.segment_file(base));
         let old = std::mem::replace(&mut self.active, next);
@@ -385,9 +422,9 @@ impl PartitionLog {
         }
         self.sealed
             .push(Sealed::new(old.file, old.size_bytes, 0).with_max_timestamp(old.index.max_timestamp()));
-        self.active.writer()?;
         self.unsynced.names();
-        Ok(())
+        let file = self.active.writer()?;
+        self.reserve(&*file)
     }
 
     pub(super) fn apply_marker(&mut self, marker: &Marker, header: &BatchHeader) -> Result<(), AppendError> {

@@ -86,7 +86,7 @@ impl PartitionLog {
     pub fn begin_flush(&mut self) -> Result<FlushPlan, StorageError> {
         self.check_fence()?;
         let result = self.write_small_files();
-        self.fencing(result)?;
+        self.fencing_unless_full(result)?;
         let mut active = None;
         if self.active.size_bytes > 0 && self.recovery_point < self.end {
             let result = self.active.writer();
@@ -156,6 +156,7 @@ impl PartitionLog {
     pub fn close(mut self) -> Result<Offset, StorageError> {
         self.check_fence()?;
         self.active.index.seal(self.active.base_offset);
+        self.give_back()?;
         if self.active.size_bytes > 0 {
             // Even without entries: files that are there say "this is all", missing ones ask for a scan.
             self.active.write_index()?;

@@ -53,7 +53,7 @@ impl PartitionLog {
         self.check_fence()?;
         if self.active_is_expired(now, high_watermark)? {
             let result = self.roll(self.end);
-            self.fencing(result)?;
+            self.fencing_unless_full(result)?;
         }
         let mut excess = self.excess_bytes();
         let mut doomed = 0;

@@ -13,6 +13,8 @@ use crate::error::{AppendError, InvalidRecord, ReadError};
 mod appending;
 mod compaction;
 mod crash;
+mod full_disk;
+mod hostile;
 mod lifecycle;
 mod model;
 mod reading;

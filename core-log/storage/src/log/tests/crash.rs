@@ -1,13 +1,15 @@
 //! A script of everything a log does, killed at every operation, with every tear, by kill and by power cut.
 //!
 //! After each crash: the log opens; what was durable is there; after a kill, what was acknowledged is there; nothing
-//! half-written is read; producer state equals what a replay of the log gives; appending goes on.
+//! half-written is read; producer state equals what a replay of the log gives; a producer that repeats what was under
+//! way finds it written once; appending goes on.
 
 use std::collections::BTreeSet;
 
 use highwater_types::record::control::TransactionResult;
 
 use super::*;
+use crate::disk::FailStopDisk;
 use crate::testing::{Crash, FakeDisk, Tear};
 
 const DIR: &str = "data/t-0";
@@ -23,6 +25,8 @@ struct Known {
     acknowledged: Vec<Option<String>>,
     /// The append under way, which may or may not be there.
     in_flight: Vec<Option<String>>,
+    /// What its producer sends again, not having heard of it: producer, first sequence, transactional.
+    retry: Option<(i64, i32, bool)>,
     /// Set while a cut is under way: the log may end anywhere from here on.
     cut_to: Option<usize>,
 }
@@ -38,6 +42,10 @@ fn config() -> Arc<LogConfig> {
 }
 
 fn open(disk: &FakeDisk, known: &Known, clean: bool) -> Result<PartitionLog, StorageError> {
+    open_on(disk.shared(), known, clean)
+}
+
+fn open_on(disk: Arc<dyn Disk>, known: &Known, clean: bool) -> Result<PartitionLog, StorageError> {
     let options = OpenOptions {
         clean_shutdown: clean,
         recovery_point: Offset::new(known.recovery_point),
@@ -45,7 +53,7 @@ fn open(disk: &FakeDisk, known: &Known, clean: bool) -> Result<PartitionLog, Sto
         now: NOW,
         corruption: CorruptionPolicy::Refuse,
     };
-    PartitionLog::open(disk.shared(), PathBuf::from(DIR), config(), options).map(|(log, _)| log)
+    PartitionLog::open(disk, PathBuf::from(DIR), config(), options).map(|(log, _)| log)
 }
 
 struct Script {
@@ -62,6 +70,7 @@ impl Script {
         };
         let batch = stamped(NOW.get(), values, options);
         self.known.in_flight = values.iter().map(|value| Some((*value).to_owned())).collect();
+        self.known.retry = Some((id as i64, self.sequences[id], transactional));
         self.log.append_as_leader(batch, EPOCH, NOW)?;
         self.sequences[id] += values.len() as i32;
         self.acknowledge();
@@ -76,12 +85,23 @@ impl Script {
             result,
         };
         self.known.in_flight = vec![None];
+        self.known.retry = None;
         self.log.append_end_transaction(order, EPOCH, NOW)?;
         self.acknowledge();
         Ok(())
     }
 
+    /// DeleteRecords as the owner does it: durable first, then the checkpoint.
+    fn delete_before(&mut self, offset: i64) -> Result<(), StorageError> {
+        self.flush()?;
+        self.log.advance_start_offset(Offset::new(offset))?;
+        self.known.log_start = self.log.durable_start_offset().get();
+        assert_eq!(self.known.log_start, offset);
+        Ok(())
+    }
+
     fn acknowledge(&mut self) {
+        self.known.retry = None;
         let done = std::mem::take(&mut self.known.in_flight);
         self.known.acknowledged.extend(done);
     }
@@ -119,11 +139,17 @@ impl Script {
         // What was cut has not happened for producer 0.
         self.sequences[0] -= 3;
         self.append(2, true, &["m", "n"])?;
+        self.delete_before(7)?;
+        self.append(0, false, &["after deleting"])?;
         self.log.apply_retention(NOW, self.log.end_offset())?;
         self.append(1, true, &["o"])?;
         self.end(1, TransactionResult::Abort)?;
         self.flush()?;
         self.append(2, true, &["p"])?;
+        self.log.advance_start_offset(self.log.end_offset())?;
+        self.known.log_start = self.log.durable_start_offset().get();
+        assert!(self.log.durable_start_offset() < self.log.start_offset());
+        self.append(0, false, &["q"])?;
         Ok(())
     }
 }
@@ -133,21 +159,36 @@ fn run_until(disk: &FakeDisk, operation: Option<(u64, Tear)>) -> Known {
     if let Some((at, tear)) = operation {
         disk.die_at(at, tear);
     }
+    let (known, failed) = run_on(disk.shared());
+    assert_eq!(failed, disk.is_dead());
+    known
+}
+
+/// Runs the script until something fails or the log is closed; gives what was known then, and whether it failed.
+fn run_on(disk: Arc<dyn Disk>) -> (Known, bool) {
     let known = Known::default();
-    let mut script = match open(disk, &known, false) {
+    let mut script = match open_on(disk, &known, false) {
         Ok(log) => Script {
             log,
             known,
             sequences: [0; 3],
         },
-        Err(_) => return known,
+        Err(_) => return (known, true),
     };
-    let outcome = script.run();
-    assert_eq!(outcome.is_err(), disk.is_dead(), "{outcome:?}");
-    if disk.is_dead() {
-        assert!(script.log.append_as_leader(batch(&["x"]), EPOCH, NOW).is_err());
+    if script.run().is_err() {
+        script
+            .log
+            .append_as_leader(batch(&["x"]), EPOCH, NOW)
+            .expect_err("nothing is written behind a failure");
+        return (script.known, true);
     }
-    script.known
+    match script.log.close() {
+        Ok(end) => {
+            script.known.recovery_point = end.get();
+            (script.known, false)
+        }
+        Err(_) => (script.known, true),
+    }
 }
 
 fn values(log: &PartitionLog) -> Vec<(usize, Option<String>)> {
@@ -193,7 +234,32 @@ fn check(disk: &FakeDisk, known: &Known, kill: bool, case: &str) {
         assert_eq!(history.get(offset), Some(&value), "{case}: offset {offset}");
     }
     assert!(log.start_offset().get() <= end);
+    assert!(
+        log.start_offset().get() >= known.log_start,
+        "{case}: deleted records are back"
+    );
+    let whole = known.cut_to.is_none() && end >= known.acknowledged.len() as i64;
+    let log = if whole { check_retry(log, known, case) } else { log };
     check_state(disk, known, log, case);
+}
+
+/// A producer that never heard of its last batch sends it again: it is there once, where it was or behind the rest.
+fn check_retry(mut log: PartitionLog, known: &Known, case: &str) -> PartitionLog {
+    let Some((id, sequence, is_transactional)) = known.retry else {
+        return log;
+    };
+    let values: Vec<&str> = known.in_flight.iter().flatten().map(String::as_str).collect();
+    let options = BatchOptions {
+        is_transactional,
+        ..producer(id, 0, sequence)
+    };
+    let was_there = log.end_offset().get() > known.acknowledged.len() as i64;
+    let info = log
+        .append_as_leader(stamped(NOW.get(), &values, options), EPOCH, NOW)
+        .unwrap_or_else(|error| panic!("{case}: retry: {error}"));
+    assert_eq!(info.duplicate, was_there, "{case}");
+    assert_eq!(info.base_offset.get(), known.acknowledged.len() as i64, "{case}");
+    log
 }
 
 /// Derived state equals what the batches alone give; then life goes on.
@@ -211,6 +277,14 @@ fn check_state(disk: &FakeDisk, known: &Known, mut log: PartitionLog, case: &str
         assert_eq!(aborted(&log), before, "{case}");
     }
     let end = log.end_offset();
+    if log.start_offset() < end {
+        let values = values(&log);
+        assert_eq!(
+            values.last().map(|(offset, _)| *offset as i64),
+            Some(end.get() - 1),
+            "{case}"
+        );
+    }
     let info = log
         .append_as_leader(batch(&["after the crash"]), EPOCH, NOW)
         .unwrap();
@@ -288,6 +362,27 @@ fn a_power_cut_at_any_operation_loses_nothing_durable() {
 }
 
 #[test]
+fn any_change_or_sync_that_fails_ends_all_changes_and_loses_nothing() {
+    let healthy = FakeDisk::new();
+    run_until(&healthy, None);
+    for operation in 1..=healthy.operations() {
+        let disk = FakeDisk::new();
+        disk.fail_operation(operation, 5);
+        let case = format!("operation {operation} fails");
+        let (known, failed) = run_on(Arc::new(FailStopDisk::new(disk.shared(), |_| {})));
+        assert!(failed, "{case} unnoticed");
+        assert_eq!(disk.operations(), operation, "{case}: the disk is left alone");
+        check(&disk.survivor(Crash::Kill), &known, true, &case);
+        check(
+            &disk.survivor(Crash::PowerCut { unsynced: 0 }),
+            &known,
+            false,
+            &case,
+        );
+    }
+}
+
+#[test]
 fn after_any_failed_sync_the_log_takes_no_more_writes() {
     let healthy = FakeDisk::new();
     run_until(&healthy, None);
@@ -301,7 +396,9 @@ fn after_any_failed_sync_the_log_takes_no_more_writes() {
             sequences: [0; 3],
         };
         if script.run().is_ok() {
-            panic!("sync {sync} failed unnoticed");
+            // One of the syncs of closing.
+            script.log.close().expect_err("a failed sync is told");
+            continue;
         }
         let before = disk.operations();
         assert!(
