@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::fetch_sessions::FetchSessions;
 use crate::groups::{GroupHost, OFFSETS_TOPIC};
 use crate::limits::Limits;
 use crate::log::table::PartitionTable;
@@ -39,6 +40,7 @@ pub(crate) struct Broker {
     pub(crate) metadata: Arc<dyn MetadataQuorum>,
     pub(crate) latest: watch::Receiver<Arc<MetadataImage>>,
     pub(crate) partitions: PartitionTable,
+    pub(crate) fetch_sessions: Arc<FetchSessions>,
     pub(crate) groups: GroupHost,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) request_memory: Arc<Semaphore>,

@@ -7,6 +7,7 @@ use highwater_wire::{RequestBody, ResponseBody};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::broker::Broker;
+use crate::fetch_sessions::SessionOwner;
 use crate::handlers::{
     api_versions, configs, delete_records, describe_cluster, epochs, fetch, find_coordinator, group_admin,
     groups, list_offsets, metadata, produce, producer_ids, topics,
@@ -21,14 +22,17 @@ pub(crate) struct RequestContext {
     pub(crate) client_host: ByteString,
     /// Addresses in answers are those of the listener the client came in by (semantic 15).
     pub(crate) listener_name: Arc<str>,
+    /// Holds the fetch sessions of this connection; they end with it.
+    pub(crate) fetch_sessions: Arc<SessionOwner>,
 }
 
 impl RequestContext {
-    pub(crate) fn for_connection(peer: &Peer) -> Self {
+    pub(crate) fn for_connection(broker: &Broker, peer: &Peer) -> Self {
         RequestContext {
             client_id: None,
             client_host: format!("/{}", peer.address.ip()).into(),
             listener_name: Arc::clone(&peer.listener_name),
+            fetch_sessions: broker.fetch_sessions.owner(),
         }
     }
 }
@@ -67,8 +71,8 @@ impl Broker {
         let key = body.api_key();
         let started = self.clock.instant();
         let answer = match body {
-            RequestBody::Produce(request) => produce::handle(self, version, request).await.into(),
-            RequestBody::Fetch(request) => fetch::handle(self, request).await,
+            RequestBody::Produce(request) => produce::handle(self, context, version, request).await.into(),
+            RequestBody::Fetch(request) => fetch::handle(self, context, version, request).await,
             // The rest is rarer and larger: on the heap, so that an idle connection stays small.
             other => Box::pin(self.handle_other(context, version, other)).await.into(),
         };
@@ -83,7 +87,7 @@ impl Broker {
         body: RequestBody,
     ) -> Reply {
         Reply::Body(match body {
-            RequestBody::ApiVersions(r) => ResponseBody::ApiVersions(api_versions::handle(version, &r)),
+            RequestBody::ApiVersions(r) => ResponseBody::ApiVersions(api_versions::handle(self, version, &r)),
             RequestBody::Metadata(r) => {
                 ResponseBody::Metadata(metadata::handle(self, context, version, r).await)
             }

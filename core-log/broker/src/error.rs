@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use highwater_cluster::ConfigError;
 use highwater_cluster::decide::{AlterError, RegistrationError, TopicError};
-use highwater_storage::{AppendError, InvalidRecord, ReadError, StorageError};
+use highwater_storage::{AppendError, ReadError, StorageError};
 use highwater_types::record::BatchError;
 use highwater_wire::ErrorCode;
 
@@ -99,7 +99,6 @@ impl From<BatchError> for ApiError {
 fn append_code(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::CorruptMessage(_) => ErrorCode::CorruptMessage,
-        AppendError::InvalidRecord(InvalidRecord::Undecodable(_)) => ErrorCode::CorruptMessage,
         AppendError::InvalidRecord(_) => ErrorCode::InvalidRecord,
         AppendError::MessageTooLarge { .. } => ErrorCode::MessageTooLarge,
         AppendError::RecordListTooLarge { .. } => ErrorCode::RecordListTooLarge,

@@ -19,6 +19,13 @@ pub(crate) fn record(broker: &Broker) {
     record_topics(&image);
     let extents = record_partitions(broker);
     record_groups(broker, &extents);
+    record_fetch_sessions(broker);
+}
+
+fn record_fetch_sessions(broker: &Broker) {
+    let counts = broker.fetch_sessions.counts();
+    gauge!("highwater_broker_fetch_sessions").set(counts.sessions as f64);
+    gauge!("highwater_broker_fetch_session_partitions").set(counts.partitions as f64);
 }
 
 fn record_brokers(image: &MetadataImage) {

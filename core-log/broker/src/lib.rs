@@ -25,6 +25,8 @@ mod clock;
 mod controller;
 mod dispatch;
 mod error;
+mod features;
+mod fetch_sessions;
 mod gauges;
 mod groups;
 mod handlers;

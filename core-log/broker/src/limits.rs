@@ -51,8 +51,22 @@ pub const MAX_WRITE_SEGMENTS: usize = 64;
 /// Connections of a node.
 pub const MAX_CONNECTIONS: usize = 10_000;
 
+/// What is reserved for the first batch of a fetch whatever limits the client names: a batch of the default
+/// `message.max.bytes` (semantic 43).
+pub const FIRST_BATCH_BYTES: usize = 1_048_588;
+
 /// Longest wait a fetch may ask for; a longer one is answered, empty, after this time.
 pub const MAX_FETCH_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// Partitions that all incremental fetch sessions of a node remember together: some 200 bytes each.
+pub const MAX_FETCH_SESSION_PARTITIONS: usize = 400_000;
+
+/// Incremental fetch sessions of one connection; clients use one per connection.
+pub const MAX_FETCH_SESSIONS_PER_CONNECTION: usize = 8;
+
+/// A fetch session is safe from others for this long after its last use, or, if it is the smaller one, after its
+/// creation (Kafka's `min.incremental.fetch.session.eviction.ms`).
+pub const FETCH_SESSION_MIN_EVICTION_MS: u64 = 2 * 60 * 1000;
 
 /// Topics created by one Metadata request that names topics nobody has.
 pub const MAX_AUTO_CREATED_TOPICS: usize = 100;

@@ -4,3 +4,6 @@ pub(crate) mod partition;
 pub(crate) mod query;
 pub(crate) mod settings;
 pub(crate) mod table;
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::error::NodeError;
+use crate::fetch_sessions::FetchSessions;
 use crate::gauges;
 use crate::groups::GroupHost;
 use crate::limits::Limits;
@@ -280,6 +281,8 @@ async fn serve(
             .unwrap_or(1)
             .max(1),
     };
+    let fetch_session_slots =
+        usize::try_from(settings.max_incremental_fetch_session_cache_slots).unwrap_or(usize::MAX);
     let stopping = CancellationToken::new();
     let broker = Arc::new(Broker {
         node_id: config.node_id,
@@ -292,6 +295,7 @@ async fn serve(
         metadata: quorum,
         latest,
         partitions: PartitionTable::new(data_dir, table, clock),
+        fetch_sessions: FetchSessions::new(fetch_session_slots),
         groups: GroupHost::new(group_config(&settings), clock, stopping.clone()),
         producer_ids: ProducerIds::default(),
         telemetry: Telemetry::new(),

@@ -63,6 +63,7 @@ impl Session {
             client_id: info.client_id,
             client_host: ByteString::from_static("/127.0.0.1"),
             listener_name: info.listener_name.into(),
+            fetch_sessions: broker.fetch_sessions.owner(),
         };
         Session { broker, context }
     }

@@ -1,11 +1,10 @@
 //! The versions a node advertises and accepts: one row per API, narrower than what the codec knows.
 //!
-//! A row's maximum is the newest version whose *semantics* hold here, not the newest that decodes.
-//! Kept out on purpose: Fetch 13+ and Produce 13 (topic ids only on the wire), OffsetCommit and
-//! OffsetFetch 9+ (the new group protocol), ListOffsets 8+ (tiered storage), the transaction APIs,
-//! SASL. Traps kept in on purpose: Produce is advertised from 0 although only 3 and above are
-//! served, since older librdkafka looks for an exact old version before it compresses; JoinGroup is
-//! advertised and served from 0, from which the same library infers group support.
+//! A row's maximum is the newest version whose *semantics* hold here, not the newest that decodes; the rows of the
+//! data path are those of Apache Kafka 4.1. Kept out on purpose: OffsetCommit and OffsetFetch 9+ (the new group
+//! protocol), the transaction APIs, SASL. Traps kept in on purpose: Produce is advertised from 0 although 0 to 2
+//! close the connection, as in Kafka, since older librdkafka looks for an exact old version before it compresses
+//! (KAFKA-18659); JoinGroup is advertised and served from 0, from which the same library infers group support.
 
 use std::ops::RangeInclusive;
 
@@ -35,12 +34,12 @@ pub(crate) const TABLE: &[ApiRow] = &[
     ApiRow {
         key: ApiKey::Produce,
         min: 0,
-        max: 9,
+        max: 13,
         served_from: 3,
     },
-    row(ApiKey::Fetch, 4, 12),
-    row(ApiKey::ListOffsets, 1, 7),
-    row(ApiKey::Metadata, 0, 12),
+    row(ApiKey::Fetch, 4, 18),
+    row(ApiKey::ListOffsets, 1, 10),
+    row(ApiKey::Metadata, 0, 13),
     row(ApiKey::OffsetCommit, 2, 8),
     row(ApiKey::OffsetFetch, 1, 8),
     row(ApiKey::FindCoordinator, 0, 4),
@@ -54,7 +53,7 @@ pub(crate) const TABLE: &[ApiRow] = &[
     row(ApiKey::CreateTopics, 2, 7),
     row(ApiKey::DeleteTopics, 1, 6),
     row(ApiKey::DeleteRecords, 0, 2),
-    row(ApiKey::InitProducerId, 0, 4),
+    row(ApiKey::InitProducerId, 0, 5),
     row(ApiKey::OffsetForLeaderEpoch, 2, 4),
     row(ApiKey::DescribeConfigs, 1, 4),
     row(ApiKey::AlterConfigs, 0, 2),
@@ -82,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_served_version_is_known_to_the_codec() {
+    fn semantic_05_every_served_version_is_known_to_the_codec() {
         for row in TABLE {
             let codec = row.key.codec_versions();
             assert!(codec.contains(row.served().start()), "{:?} {:?}", row.key, codec);

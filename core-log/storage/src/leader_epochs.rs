@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn end_offsets_follow_kip_101() {
+    fn semantic_51_end_offsets_follow_kip_101() {
         let cache = epochs(&[(2, 10), (4, 20), (7, 30)]);
         let end = |epoch| {
             cache

@@ -33,7 +33,7 @@ fn encode<M: Message>(value: &M, version: i16) -> Vec<u8> {
 }
 
 #[test]
-fn h23_array_count_of_two_billion_in_a_four_byte_body_is_refused_before_reserving() {
+fn hostile_23_array_count_of_two_billion_in_a_four_byte_body_is_refused_before_reserving() {
     let count = i32::MAX as usize;
     let refused = DecodeErrorKind::CountTooLarge { count, left: 0 };
     assert_eq!(refusal::<MetadataRequest>(&i32::MAX.to_be_bytes(), 4), refused);
@@ -43,7 +43,7 @@ fn h23_array_count_of_two_billion_in_a_four_byte_body_is_refused_before_reservin
 }
 
 #[test]
-fn h23_negative_array_count_is_null_or_refused() {
+fn hostile_23_negative_array_count_is_null_or_refused() {
     assert_eq!(
         refusal::<MetadataRequest>(&(-2i32).to_be_bytes(), 1),
         DecodeErrorKind::NegativeLength { length: -2 }
@@ -57,7 +57,7 @@ fn h23_negative_array_count_is_null_or_refused() {
 }
 
 #[test]
-fn h23_count_is_checked_against_the_least_size_of_its_elements() {
+fn hostile_23_count_is_checked_against_the_least_size_of_its_elements() {
     // 12 bytes hold at most three int32, so a count of four cannot be honest.
     let mut reader = FrameReader::new(Bytes::from_static(&[
         0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3,
@@ -67,7 +67,7 @@ fn h23_count_is_checked_against_the_least_size_of_its_elements() {
 }
 
 #[test]
-fn h24_compact_count_beyond_32_bits_is_refused() {
+fn hostile_24_compact_count_beyond_32_bits_is_refused() {
     for bytes in [[0xff, 0xff, 0xff, 0xff, 0x1f], [0xff, 0xff, 0xff, 0xff, 0xff]] {
         assert_eq!(
             refusal::<DeleteGroupsRequest>(&bytes, 2),
@@ -85,7 +85,7 @@ fn h24_compact_count_beyond_32_bits_is_refused() {
 }
 
 #[test]
-fn h25_arrays_that_would_outgrow_their_frame_are_refused() {
+fn hostile_25_arrays_that_would_outgrow_their_frame_are_refused() {
     // A member of three bytes takes twenty times as much memory.
     let members = vec![MemberIdentity::default(); 1_000_000];
     let bytes = encode(
@@ -102,7 +102,7 @@ fn h25_arrays_that_would_outgrow_their_frame_are_refused() {
 }
 
 #[test]
-fn h25_nested_counts_share_one_budget() {
+fn hostile_25_nested_counts_share_one_budget() {
     let mut writer = FrameWriter::new();
     writer.put_array(&[(); 100], Form::Compact, |w, ()| {
         w.put_array(&[1i8; 100], Form::Compact, |w, item| w.put_i8(*item))
@@ -125,7 +125,7 @@ fn h25_nested_counts_share_one_budget() {
 }
 
 #[test]
-fn h26_string_beyond_the_frame_is_refused() {
+fn hostile_26_string_beyond_the_frame_is_refused() {
     let kind = refusal::<HeartbeatRequest>(&[0x7f, 0xff, b'g'], 0);
     assert_eq!(
         kind,
@@ -141,7 +141,7 @@ fn h26_string_beyond_the_frame_is_refused() {
 }
 
 #[test]
-fn h27_a_million_unknown_tagged_fields_are_skipped_without_memory() {
+fn hostile_27_a_million_unknown_tagged_fields_are_skipped_without_memory() {
     let mut writer = FrameWriter::new();
     writer.put_unsigned_varint(1_000_000);
     for tag in 1000..1_001_000 {
@@ -168,7 +168,7 @@ fn fetch_with_tags(tags: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn h28_repeated_and_unsorted_tags_are_read_and_the_last_one_wins() {
+fn hostile_28_repeated_and_unsorted_tags_are_read_and_the_last_one_wins() {
     let bytes = fetch_with_tags(&[3, 9, 0, 0, 2, 2, b'a', 0, 2, 2, b'b']);
     let mut reader = FrameReader::new(Bytes::from(bytes));
     assert_eq!(
@@ -182,7 +182,7 @@ fn h28_repeated_and_unsorted_tags_are_read_and_the_last_one_wins() {
 }
 
 #[test]
-fn h29_tag_sizes_that_do_not_fit_are_refused() {
+fn hostile_29_tag_sizes_that_do_not_fit_are_refused() {
     let beyond = fetch_with_tags(&[1, 9, 200, 1, 0]);
     assert_eq!(
         refusal::<FetchRequest>(&beyond, 12),
@@ -202,7 +202,7 @@ fn h29_tag_sizes_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn h30_null_where_there_is_none_is_refused_and_names_the_field() {
+fn hostile_30_null_where_there_is_none_is_refused_and_names_the_field() {
     let mut reader = FrameReader::new(Bytes::from_static(&[0xff, 0xff]));
     let error = HeartbeatRequest::decode(&mut reader, 0).unwrap_err();
     assert_eq!(
@@ -221,7 +221,7 @@ fn h30_null_where_there_is_none_is_refused_and_names_the_field() {
 }
 
 #[test]
-fn h31_bytes_after_the_message_are_reported_by_finish() {
+fn hostile_31_bytes_after_the_message_are_reported_by_finish() {
     let mut bytes = encode(&ApiVersionsRequest::default(), 0);
     bytes.extend_from_slice(b"more");
     assert_eq!(
@@ -231,7 +231,7 @@ fn h31_bytes_after_the_message_are_reported_by_finish() {
 }
 
 #[test]
-fn h16_versions_outside_the_codec_are_refused_by_the_body_but_not_by_the_header() {
+fn hostile_16_versions_outside_the_codec_are_refused_by_the_body_but_not_by_the_header() {
     for version in [-1, i16::MIN, 14, i16::MAX] {
         let kind = refusal::<MetadataRequest>(&[], version);
         assert_eq!(
@@ -260,7 +260,7 @@ fn h16_versions_outside_the_codec_are_refused_by_the_body_but_not_by_the_header(
 }
 
 #[test]
-fn h19_client_id_of_odd_text_is_kept_and_of_no_text_is_refused() {
+fn hostile_19_client_id_of_odd_text_is_kept_and_of_no_text_is_refused() {
     let header = |client_id: &[u8]| {
         let length = i16::try_from(client_id.len()).unwrap().to_be_bytes();
         let bytes = [&[0, 3, 0, 1, 0, 0, 0, 9][..], &length, client_id].concat();
@@ -330,7 +330,7 @@ fn survive(key: ApiKey, version: i16, bytes: &Bytes) {
 
 proptest! {
     #[test]
-    fn h14_random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn hostile_14_random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let bytes = Bytes::from(bytes);
         let _ = RequestHeader::decode(&mut FrameReader::new(bytes.clone()));
         for key in ApiKey::ALL {
@@ -341,7 +341,7 @@ proptest! {
     }
 
     #[test]
-    fn h14_damaged_messages_never_panic(seed in any::<u64>(), at in any::<prop::sample::Index>(), flip in 1u8..) {
+    fn hostile_14_damaged_messages_never_panic(seed in any::<u64>(), at in any::<prop::sample::Index>(), flip in 1u8..) {
         for version in ApiKey::Fetch.codec_versions() {
             let request = FetchRequest::sample(&mut Sampler::new(seed), version);
             let mut bytes = encode(&request, version);

@@ -4,13 +4,15 @@ use highwater_wire::messages::api_versions_response::ApiVersion;
 use highwater_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use highwater_wire::{ApiKey, ErrorCode};
 
+use crate::broker::Broker;
+use crate::features::{self, FEATURES};
 use crate::versions::{self, TABLE};
 
 /// From this version on clients say what software they are (KIP-511).
 const FIRST_WITH_SOFTWARE: i16 = 3;
 
-/// Answers with the advertised table.
-pub(crate) fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
+/// Answers with the advertised table and the features in force.
+pub(crate) fn handle(broker: &Broker, version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
     let named_well =
         is_software_word(&request.client_software_name) && is_software_word(&request.client_software_version);
     if version >= FIRST_WITH_SOFTWARE && !named_well {
@@ -28,8 +30,12 @@ pub(crate) fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsR
             max_version: row.max,
         })
         .collect();
+    let image = broker.image();
     ApiVersionsResponse {
         api_keys,
+        supported_features: features::supported(FEATURES, version),
+        finalized_features_epoch: i64::try_from(image.version()).unwrap_or(i64::MAX),
+        finalized_features: features::finalized(FEATURES, |name| image.features().get(name).copied()),
         ..Default::default()
     }
 }
@@ -65,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn software_words_follow_kip_511() {
+    fn semantic_03_software_words_follow_kip_511() {
         for good in ["librdkafka", "2.15.0", "kafka-python", "a"] {
             assert!(is_software_word(good), "{good}");
         }

@@ -1,58 +1,77 @@
-//! Fetch: a long poll over the partitions a request names.
+//! Fetch: a long poll over the partitions a request names, or those its session remembers (KIP-227).
 //!
-//! A request that finds too little waits in the [purgatory](crate::purgatory) until appends bring what it
-//! lacks (semantic 46), and only then looks again. Bytes go out as they lie in the segments. Sessions (KIP-227) are never granted: every answer carries
-//! session id 0, and clients go on with full fetches (semantic 48).
+//! A request that finds too little waits in the [purgatory](crate::purgatory) until appends bring what it lacks
+//! (semantic 46), and only then looks again. Bytes go out as they lie in the segments.
+//!
+//! Refuses: fetches of replicas (there are none on one node), isolation levels nobody has defined.
 //!
 //! Invariants: the first non-empty partition gives at least one whole batch whatever the limits say
 //! (semantic 43); bytes are reserved from the node's response memory before they are read.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod poll;
 
-use bytes::Bytes;
-use highwater_types::Offset;
-use highwater_wire::messages::fetch_request::FetchPartition;
+use std::sync::Arc;
+
+use highwater_cluster::MetadataImage;
+use highwater_wire::messages::fetch_request::{FetchTopic, ForgottenTopic};
 use highwater_wire::messages::fetch_response::{
-    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
+    FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use highwater_wire::messages::{FetchRequest, FetchResponse};
 use highwater_wire::{ErrorCode, ResponseBody};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use poll::{Gathered, Poll, RequestFacts, Target};
 
-use super::{NONE, known_epoch};
+use super::TopicRef;
+use super::leader_hints::LeaderHints;
 use crate::broker::Broker;
-use crate::dispatch::{Answer, Reply};
-use crate::limits::{MAX_FETCH_BYTES, MAX_FETCH_WAIT};
-use crate::log::partition::{FetchPlan, FetchSpec, Marks, Partition};
-use crate::purgatory::{Registration, Waiter};
+use crate::dispatch::{Answer, Reply, RequestContext};
+use crate::fetch_sessions::{
+    FINAL_EPOCH, INITIAL_EPOCH, NO_SESSION, PartitionKey, Resumed, SessionPartitions, SessionRequest,
+    TopicKey, Wanted,
+};
 
-/// Sessions can only be ended or begun, never continued: none is ever granted.
-const SESSION_FINAL_EPOCH: i32 = -1;
-const SESSION_INITIAL_EPOCH: i32 = 0;
+/// Below this version a client cannot read zstd batches (semantic 28).
+const FIRST_WITH_ZSTD: i16 = 10;
+/// From this version on topics are named by id only (KIP-516).
+const FIRST_WITH_TOPIC_IDS: i16 = 13;
+/// From this version on an answer may say who leads instead (KIP-951).
+const FIRST_WITH_LEADERS: i16 = 16;
 
+const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 
 /// Waits until there is enough to answer, then answers.
-pub(crate) async fn handle(broker: &Arc<Broker>, request: FetchRequest) -> Answer {
-    if let Some(error) = session_error(&request) {
-        let response = FetchResponse {
-            error_code: error.code(),
-            ..Default::default()
-        };
-        return Reply::Body(ResponseBody::Fetch(response)).into();
-    }
-    let poll = Poll::new(broker, &request);
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    version: i16,
+    request: FetchRequest,
+) -> Answer {
+    let opened = match Opened::from_request(broker, context, version, &request) {
+        Ok(opened) => opened,
+        Err(code) => return refusal(code),
+    };
+    let asked = opened.asked();
+    let facts = RequestFacts {
+        refusal: refusal_of_all(&request),
+        knows_zstd: version >= FIRST_WITH_ZSTD,
+    };
+    let poll = Poll::new(broker, &request, &asked, facts);
     let Gathered {
         partitions,
         bytes,
         memory,
         ..
     } = poll.wait(broker).await;
+    drop(poll);
     broker.telemetry.fetched_bytes.increment(bytes as u64);
+    let mut answers: Vec<_> = asked.into_iter().map(|(key, _)| key).zip(partitions).collect();
+    let node_endpoints = name_leaders(broker, context, version, &mut answers);
+    let session_id = opened.close(broker, context, version, &mut answers);
     let response = FetchResponse {
-        responses: by_topic(&request, partitions),
+        session_id,
+        responses: by_topic(answers),
+        node_endpoints,
         ..Default::default()
     };
     Answer {
@@ -61,248 +80,234 @@ pub(crate) async fn handle(broker: &Arc<Broker>, request: FetchRequest) -> Answe
     }
 }
 
-fn session_error(request: &FetchRequest) -> Option<ErrorCode> {
-    match (request.session_id, request.session_epoch) {
-        (_, SESSION_FINAL_EPOCH | SESSION_INITIAL_EPOCH) => None,
-        (0, _) => Some(ErrorCode::InvalidFetchSessionEpoch),
-        (_, _) => Some(ErrorCode::FetchSessionIdNotFound),
-    }
-}
-
-/// One partition of the request: where it lives, or why it cannot be read.
-struct Target {
-    partition: Result<Arc<Partition>, ErrorCode>,
-    spec: FetchSpec,
-}
-
-/// What one look at the partitions brought.
-struct Gathered {
-    partitions: Vec<PartitionData>,
-    bytes: usize,
-    /// An error or a diverging epoch, which is answered at once.
-    is_urgent: bool,
-    memory: Option<OwnedSemaphorePermit>,
-}
-
-struct Poll {
-    targets: Vec<Target>,
-    max_bytes: usize,
-    min_bytes: usize,
-    max_wait: Duration,
-}
-
-impl Poll {
-    fn new(broker: &Broker, request: &FetchRequest) -> Self {
-        let read_committed = request.isolation_level == READ_COMMITTED;
-        let targets = request
-            .topics
-            .iter()
-            .flat_map(|topic| {
-                topic
-                    .partitions
-                    .iter()
-                    .map(move |partition| (&topic.topic, partition))
-            })
-            .map(|(topic, wanted)| Target {
-                partition: broker
-                    .partitions
-                    .find(topic, wanted.partition)
-                    .map_err(|error| error.code),
-                spec: spec(wanted, read_committed),
-            })
-            .collect();
-        let broker_max = usize::try_from(broker.settings.fetch_max_bytes).unwrap_or(usize::MAX);
-        let max_bytes = usize::try_from(request.max_bytes)
-            .unwrap_or(0)
-            .min(broker_max)
-            .min(MAX_FETCH_BYTES);
-        let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        Poll {
-            targets,
-            max_bytes,
-            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
-            max_wait: max_wait.min(MAX_FETCH_WAIT),
-        }
-    }
-
-    /// What to answer with: enough bytes, something urgent, or whatever the time has brought.
-    async fn wait(&self, broker: &Broker) -> Gathered {
-        let gathered = self.gather(broker).await;
-        if self.max_wait.is_zero() || self.targets.is_empty() || self.is_enough(&gathered) {
-            return gathered;
-        }
-        drop(gathered);
-        let deadline = Instant::now() + self.max_wait;
-        let waiter = Waiter::new();
-        let _registrations = self.register(&waiter);
-        loop {
-            // Any append from here on wakes; what is still missing is only known after the look.
-            waiter.arm();
-            let gathered = self.gather(broker).await;
-            if self.is_enough(&gathered) {
-                return gathered;
-            }
-            waiter.raise(self.min_bytes.saturating_sub(gathered.bytes));
-            drop(gathered);
-            tokio::select! {
-                () = waiter.woken() => {}
-                () = tokio::time::sleep_until(deadline) => return self.gather(broker).await,
-                () = broker.stopping.cancelled() => return self.gather(broker).await,
-            }
-        }
-    }
-
-    fn register(&self, waiter: &Arc<Waiter>) -> Vec<Registration> {
-        let found = self
-            .targets
-            .iter()
-            .filter_map(|target| target.partition.as_ref().ok());
-        found
-            .map(|partition| partition.waiting().register(waiter))
-            .collect()
-    }
-
-    fn is_enough(&self, gathered: &Gathered) -> bool {
-        gathered.bytes >= self.min_bytes || gathered.is_urgent
-    }
-
-    /// Reads every partition in the order of the request (semantic 49), within the limits.
-    async fn gather(&self, broker: &Broker) -> Gathered {
-        let mut memory = self.reserve(broker).await;
-        let mut gathered = Gathered {
-            partitions: Vec::with_capacity(self.targets.len()),
-            bytes: 0,
-            is_urgent: false,
-            memory: None,
-        };
-        for target in &self.targets {
-            let left = self.max_bytes.saturating_sub(gathered.bytes);
-            let data = target.read(left, gathered.bytes == 0).await;
-            gathered.bytes += data.records.as_ref().map_or(0, Bytes::len);
-            gathered.is_urgent |= data.error_code != ErrorCode::None.code()
-                || data.diverging_epoch != EpochEndOffset::default();
-            gathered.partitions.push(data);
-        }
-        if let Some(permit) = &mut memory {
-            // More was reserved than the logs had; the rest goes back at once.
-            let excess = permit.num_permits().saturating_sub(gathered.bytes);
-            drop(permit.split(excess));
-        }
-        gathered.memory = memory;
-        gathered
-    }
-
-    /// Takes the most that the partitions with data can give from the node's response memory. An idle poll
-    /// takes nothing.
-    async fn reserve(&self, broker: &Broker) -> Option<OwnedSemaphorePermit> {
-        let limits = self
-            .targets
-            .iter()
-            .filter(|target| target.has_data())
-            .map(|target| target.spec.max_bytes);
-        let most = limits.fold(0_usize, usize::saturating_add).min(self.max_bytes);
-        let permits = u32::try_from(most.min(broker.limits.response_memory_bytes)).unwrap_or(u32::MAX);
-        if permits == 0 {
-            return None;
-        }
-        Arc::clone(&broker.response_memory)
-            .acquire_many_owned(permits)
-            .await
-            .ok()
-    }
-}
-
-impl Target {
-    fn has_data(&self) -> bool {
-        let plan = self
-            .partition
-            .as_ref()
-            .ok()
-            .and_then(|partition| partition.plan_fetch(&self.spec).ok());
-        plan.is_some_and(|plan| plan.has_data())
-    }
-
-    async fn read(&self, left: usize, first_batch_whole: bool) -> PartitionData {
-        let index = self.spec.index;
-        let partition = match &self.partition {
-            Ok(partition) => partition,
-            Err(code) => return failed(index, *code, None),
-        };
-        let spec = FetchSpec {
-            max_bytes: self.spec.max_bytes.min(left),
-            first_batch_whole,
-            ..self.spec
-        };
-        let plan = match partition.plan_fetch(&spec) {
-            Ok(plan) => plan,
-            Err((code, marks)) => return failed(index, code, marks),
-        };
-        match plan.read().await {
-            Ok(records) => filled(index, &plan, records),
-            Err(error) => failed(index, error.code, Some(plan.marks)),
-        }
-    }
-}
-
-fn spec(wanted: &FetchPartition, read_committed: bool) -> FetchSpec {
-    FetchSpec {
-        index: wanted.partition,
-        from: Offset::new(wanted.fetch_offset),
-        max_bytes: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
-        first_batch_whole: true,
-        read_committed,
-        current_leader_epoch: known_epoch(wanted.current_leader_epoch),
-        last_fetched_epoch: known_epoch(wanted.last_fetched_epoch),
-    }
-}
-
-fn filled(index: i32, plan: &FetchPlan, records: Bytes) -> PartitionData {
-    let aborted = plan.aborted.as_ref().map(|transactions| {
-        let row = |transaction: &(highwater_types::ProducerId, Offset)| AbortedTransaction {
-            producer_id: transaction.0.get(),
-            first_offset: transaction.1.get(),
-        };
-        transactions.iter().map(row).collect()
-    });
-    let diverging = plan.diverging.map(|(epoch, end)| EpochEndOffset {
-        epoch: epoch.get(),
-        end_offset: end.get(),
-    });
-    PartitionData {
-        partition_index: index,
-        high_watermark: plan.marks.high_watermark.get(),
-        last_stable_offset: plan.marks.last_stable.get(),
-        log_start_offset: plan.marks.log_start.get(),
-        diverging_epoch: diverging.unwrap_or_default(),
-        aborted_transactions: aborted,
-        // Empty, never null (semantic 45).
-        records: Some(records),
-        ..Default::default()
-    }
-}
-
-fn failed(index: i32, code: ErrorCode, marks: Option<Marks>) -> PartitionData {
-    PartitionData {
-        partition_index: index,
+fn refusal(code: ErrorCode) -> Answer {
+    let response = FetchResponse {
         error_code: code.code(),
-        high_watermark: marks.map_or(NONE, |marks| marks.high_watermark.get()),
-        last_stable_offset: marks.map_or(NONE, |marks| marks.last_stable.get()),
-        log_start_offset: marks.map_or(NONE, |marks| marks.log_start.get()),
-        records: Some(Bytes::new()),
         ..Default::default()
+    };
+    Reply::Body(ResponseBody::Fetch(response)).into()
+}
+
+/// What every partition is answered with, if the request is one that no partition here serves.
+fn refusal_of_all(request: &FetchRequest) -> Option<ErrorCode> {
+    let is_replica = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
+    if is_replica {
+        // Nobody but this node holds replicas of what it leads.
+        return Some(ErrorCode::NotLeaderOrFollower);
+    }
+    let is_known = matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED);
+    (!is_known).then_some(ErrorCode::InvalidRequest)
+}
+
+/// Where the partitions of a fetch come from, and whether a session goes on with the answer.
+enum Opened {
+    /// Everything is in the request, and nothing is remembered.
+    Once(Vec<(PartitionKey, Wanted)>),
+    /// Everything is in the request, and to be remembered.
+    Begin(Vec<(PartitionKey, Wanted)>),
+    Continue(Box<Resumed>),
+}
+
+impl Opened {
+    fn from_request(
+        broker: &Broker,
+        context: &RequestContext,
+        version: i16,
+        request: &FetchRequest,
+    ) -> Result<Self, ErrorCode> {
+        let sessions = &context.fetch_sessions;
+        match (request.session_id, request.session_epoch) {
+            (id, FINAL_EPOCH) => {
+                sessions.close(id);
+                Ok(Opened::Once(all_asked(version, &request.topics)))
+            }
+            (id, INITIAL_EPOCH) => {
+                // A full fetch ends the session it names and wants a new one.
+                sessions.close(id);
+                Ok(Opened::Begin(all_asked(version, &request.topics)))
+            }
+            (id, epoch) => {
+                let uses_topic_ids = version >= FIRST_WITH_TOPIC_IDS;
+                let session = SessionRequest {
+                    id,
+                    epoch,
+                    uses_topic_ids,
+                };
+                let mut resumed = sessions.resume(session, broker.clock.monotonic_ms())?;
+                for (key, wanted) in asked(version, &request.topics) {
+                    resumed.partitions.want(&key, wanted);
+                }
+                for key in forgotten(version, &request.forgotten_topics_data) {
+                    resumed.partitions.forget(&key);
+                }
+                resumed.resized()?;
+                if resumed.partitions.is_empty() {
+                    // Nothing is left to wait for: the session is over, as the answer's id says.
+                    return Ok(Opened::Once(Vec::new()));
+                }
+                Ok(Opened::Continue(Box::new(resumed)))
+            }
+        }
+    }
+
+    /// The partitions to serve, in order.
+    fn asked(&self) -> Vec<(PartitionKey, Wanted)> {
+        match self {
+            Opened::Once(asked) | Opened::Begin(asked) => asked.clone(),
+            Opened::Continue(resumed) => {
+                let partitions = resumed.partitions.iter();
+                partitions.map(|(key, wanted)| (key.clone(), wanted)).collect()
+            }
+        }
+    }
+
+    /// Ends this request's part of the session; in a session that goes on, leaves out what is no news. Answers the
+    /// session's id.
+    fn close(
+        self,
+        broker: &Broker,
+        context: &RequestContext,
+        version: i16,
+        answers: &mut Vec<(PartitionKey, PartitionData)>,
+    ) -> i32 {
+        match self {
+            Opened::Once(_) => NO_SESSION,
+            Opened::Begin(asked) => {
+                let mut partitions = SessionPartitions::default();
+                for (key, wanted) in &asked {
+                    partitions.want(key, *wanted);
+                }
+                for (key, data) in answers.iter() {
+                    partitions.tell(key, data);
+                }
+                let uses_topic_ids = version >= FIRST_WITH_TOPIC_IDS;
+                let now_ms = broker.clock.monotonic_ms();
+                context.fetch_sessions.create(uses_topic_ids, partitions, now_ms)
+            }
+            Opened::Continue(mut resumed) => {
+                answers.retain(|(key, data)| resumed.partitions.tell(key, data));
+                let id = resumed.id;
+                resumed.keep();
+                id
+            }
+        }
     }
 }
 
-/// Groups the answers as the request grouped the questions.
-fn by_topic(request: &FetchRequest, partitions: Vec<PartitionData>) -> Vec<FetchableTopicResponse> {
-    let mut partitions = partitions.into_iter();
-    request
-        .topics
-        .iter()
-        .map(|topic| FetchableTopicResponse {
-            topic: topic.topic.clone(),
-            partitions: partitions.by_ref().take(topic.partitions.len()).collect(),
-            ..Default::default()
+fn topic_key(version: i16, topic: &FetchTopic) -> TopicKey {
+    match version < FIRST_WITH_TOPIC_IDS {
+        true => TopicKey::Name(topic.topic.clone()),
+        false => TopicKey::Id(topic.topic_id),
+    }
+}
+
+fn asked(version: i16, topics: &[FetchTopic]) -> impl Iterator<Item = (PartitionKey, Wanted)> {
+    topics.iter().flat_map(move |topic| {
+        let key = topic_key(version, topic);
+        topic.partitions.iter().map(move |asked| {
+            let key = PartitionKey {
+                topic: key.clone(),
+                partition: asked.partition,
+            };
+            (key, Wanted::from(asked))
+        })
+    })
+}
+
+fn all_asked(version: i16, topics: &[FetchTopic]) -> Vec<(PartitionKey, Wanted)> {
+    asked(version, topics).collect()
+}
+
+fn forgotten(version: i16, topics: &[ForgottenTopic]) -> impl Iterator<Item = PartitionKey> {
+    topics.iter().flat_map(move |topic| {
+        let key = match version < FIRST_WITH_TOPIC_IDS {
+            true => TopicKey::Name(topic.topic.clone()),
+            false => TopicKey::Id(topic.topic_id),
+        };
+        topic.partitions.iter().map(move |partition| PartitionKey {
+            topic: key.clone(),
+            partition: *partition,
+        })
+    })
+}
+
+impl TopicKey {
+    fn as_ref(&self) -> TopicRef<'_> {
+        match self {
+            TopicKey::Name(name) => TopicRef::Name(name),
+            TopicKey::Id(id) => TopicRef::Id(*id),
+        }
+    }
+}
+
+/// Adds who leads the partitions that are not led here (semantic 32); tells where those nodes are.
+fn name_leaders(
+    broker: &Broker,
+    context: &RequestContext,
+    version: i16,
+    answers: &mut [(PartitionKey, PartitionData)],
+) -> Vec<NodeEndpoint> {
+    if version < FIRST_WITH_LEADERS {
+        return Vec::new();
+    }
+    let image = broker.image();
+    let mut hints = LeaderHints::default();
+    for (key, data) in answers {
+        let hint = hints.hint(data.error_code, &image, key.topic.as_ref(), key.partition);
+        data.current_leader = hint.map_or_else(Default::default, |hint| LeaderIdAndEpoch {
+            leader_id: hint.leader_id,
+            leader_epoch: hint.leader_epoch,
+        });
+    }
+    let endpoints = hints.endpoints(broker, &image, context).into_iter();
+    endpoints
+        .map(|address| NodeEndpoint {
+            node_id: address.id.get(),
+            host: address.host,
+            port: address.port,
+            rack: address.rack,
         })
         .collect()
+}
+
+/// Neighbours of one topic share a row.
+fn by_topic(answers: Vec<(PartitionKey, PartitionData)>) -> Vec<FetchableTopicResponse> {
+    let mut rows: Vec<FetchableTopicResponse> = Vec::new();
+    let mut last: Option<TopicKey> = None;
+    for (key, data) in answers {
+        if last.as_ref() != Some(&key.topic) {
+            let (topic, topic_id) = match &key.topic {
+                TopicKey::Name(name) => (name.clone(), Default::default()),
+                TopicKey::Id(id) => (Default::default(), *id),
+            };
+            rows.push(FetchableTopicResponse {
+                topic,
+                topic_id,
+                partitions: Vec::new(),
+            });
+            last = Some(key.topic);
+        }
+        if let Some(row) = rows.last_mut() {
+            row.partitions.push(data);
+        }
+    }
+    rows
+}
+
+/// Where a partition of a fetch is, or why it cannot be read.
+fn target(
+    broker: &Broker,
+    image: &MetadataImage,
+    asked: &(PartitionKey, Wanted),
+    refusal: Option<ErrorCode>,
+) -> Target {
+    let (key, wanted) = asked;
+    let found = match refusal {
+        Some(code) => Err(code),
+        None => {
+            let found = key.topic.as_ref().partition(broker, image, key.partition);
+            found.map_err(|error| error.code)
+        }
+    };
+    Target::new(key.partition, found, *wanted)
 }

@@ -21,6 +21,9 @@ use crate::limits::MAX_AUTO_CREATED_TOPICS;
 /// From this version on a request says whether topics may be created; older ones always allow it.
 const FIRST_WITH_CREATION_FLAG: i16 = 4;
 
+/// Versions 10 and 11 carry topic ids in requests, but only 12 and above look topics up by them (KIP-516).
+const FIRST_WITH_TOPIC_IDS: i16 = 12;
+
 /// No leader, in answers.
 const NO_LEADER: i32 = -1;
 
@@ -42,7 +45,10 @@ pub(crate) async fn handle(
     let image = broker.image();
     let mut topics: Vec<_> = match &wanted {
         None => image.topics().map(|topic| describe(topic)).collect(),
-        Some(topics) => topics.iter().map(|topic| answer(&image, topic)).collect(),
+        Some(topics) => topics
+            .iter()
+            .map(|topic| answer(&image, version, topic))
+            .collect(),
     };
     if request.include_topic_authorized_operations {
         for topic in topics
@@ -86,13 +92,20 @@ async fn create_missing(broker: &Arc<Broker>, wanted: &[MetadataRequestTopic]) {
     }
 }
 
-fn answer(image: &MetadataImage, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
+fn answer(image: &MetadataImage, version: i16, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
     let failed = |error: ErrorCode| MetadataResponseTopic {
         error_code: error.code(),
-        name: wanted.name.clone(),
+        // No name is legal in an answer from version 12 on.
+        name: match version < FIRST_WITH_TOPIC_IDS {
+            true => Some(wanted.name.clone().unwrap_or_default()),
+            false => wanted.name.clone(),
+        },
         topic_id: wanted.topic_id,
         ..Default::default()
     };
+    if version < FIRST_WITH_TOPIC_IDS && (wanted.name.is_none() || !wanted.topic_id.is_nil()) {
+        return failed(ErrorCode::InvalidRequest);
+    }
     let Some(name) = &wanted.name else {
         let found = image.topic_by_id(TopicId::new(wanted.topic_id));
         return found.map_or_else(|| failed(ErrorCode::UnknownTopicId), |topic| describe(topic));

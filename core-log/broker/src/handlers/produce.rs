@@ -6,38 +6,57 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use bytestring::ByteString;
+use highwater_cluster::MetadataImage;
 use highwater_storage::{AppendError, InvalidRecord};
-use highwater_types::record::{Compression, RecordBatch};
+use highwater_types::record::{BatchError, Compression, RecordBatch};
 use highwater_types::{Offset, Timestamp};
 use highwater_wire::messages::produce_request::PartitionProduceData;
 use highwater_wire::messages::produce_response::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use highwater_wire::messages::{ProduceRequest, ProduceResponse};
 use highwater_wire::{ErrorCode, ResponseBody};
 
-use super::NONE;
+use super::leader_hints::LeaderHints;
+use super::{NONE, TopicRef};
 use crate::broker::Broker;
-use crate::dispatch::Reply;
+use crate::dispatch::{Reply, RequestContext};
 use crate::error::ApiError;
 use crate::log::partition::{AppendFailure, Appended, Partition};
 
 /// zstd batches need a client that knows zstd on the way out as well (KIP-110).
 const FIRST_WITH_ZSTD: i16 = 7;
 
+/// From this version on topics are named by id only (KIP-516).
+const FIRST_WITH_TOPIC_IDS: i16 = 13;
+
 /// Appends every partition's batch, waits until the log's flush policy is met, and answers.
-pub(crate) async fn handle(broker: &Arc<Broker>, version: i16, request: ProduceRequest) -> Reply {
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    version: i16,
+    request: ProduceRequest,
+) -> Reply {
     let acks = request.acks;
-    let now = broker.clock.wall();
+    let image = broker.image();
+    let attempt = Attempt {
+        version,
+        acks,
+        now: broker.clock.wall(),
+        image: &image,
+    };
     let mut failed = false;
     let mut unsynced: Vec<(Arc<Partition>, Offset)> = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
+        let named = match version < FIRST_WITH_TOPIC_IDS {
+            true => TopicRef::Name(&topic.name),
+            false => TopicRef::Id(topic.topic_id),
+        };
         for data in topic.partition_data {
             let index = data.index;
-            let outcome = append(broker, &topic.name, data, Attempt { version, acks, now });
+            let outcome = append(broker, named, data, attempt);
             failed |= outcome.is_err();
             partition_responses.push(match outcome {
                 Ok((partition, appended)) => {
@@ -51,8 +70,8 @@ pub(crate) async fn handle(broker: &Arc<Broker>, version: i16, request: ProduceR
         }
         responses.push(TopicProduceResponse {
             name: topic.name,
+            topic_id: topic.topic_id,
             partition_responses,
-            ..Default::default()
         });
     }
     if acks == 0 {
@@ -61,20 +80,56 @@ pub(crate) async fn handle(broker: &Arc<Broker>, version: i16, request: ProduceR
     }
     for (partition, upto) in unsynced {
         if let Err(error) = partition.synced(upto).await {
-            fail_partition(&mut responses, &partition, error);
+            fail_partition(&image, &mut responses, &partition, &error);
         }
     }
+    let node_endpoints = name_leaders(broker, context, version, &mut responses);
     Reply::Body(ResponseBody::Produce(ProduceResponse {
         responses,
+        node_endpoints,
         ..Default::default()
     }))
 }
 
+/// Adds who leads the partitions that are not led here (semantic 32); tells where those nodes are.
+fn name_leaders(
+    broker: &Broker,
+    context: &RequestContext,
+    version: i16,
+    responses: &mut [TopicProduceResponse],
+) -> Vec<NodeEndpoint> {
+    let image = broker.image();
+    let mut hints = LeaderHints::default();
+    for topic in responses {
+        let named = match version < FIRST_WITH_TOPIC_IDS {
+            true => TopicRef::Name(&topic.name),
+            false => TopicRef::Id(topic.topic_id),
+        };
+        for response in &mut topic.partition_responses {
+            let hint = hints.hint(response.error_code, &image, named, response.index);
+            response.current_leader = hint.map_or_else(Default::default, |hint| LeaderIdAndEpoch {
+                leader_id: hint.leader_id,
+                leader_epoch: hint.leader_epoch,
+            });
+        }
+    }
+    let endpoints = hints.endpoints(broker, &image, context).into_iter();
+    endpoints
+        .map(|address| NodeEndpoint {
+            node_id: address.id.get(),
+            host: address.host,
+            port: address.port,
+            rack: address.rack,
+        })
+        .collect()
+}
+
 #[derive(Clone, Copy)]
-struct Attempt {
+struct Attempt<'a> {
     version: i16,
     acks: i16,
     now: Timestamp,
+    image: &'a MetadataImage,
 }
 
 /// Why a batch was refused; with the records at fault where single records are (KIP-467).
@@ -113,16 +168,17 @@ impl From<AppendFailure> for Refused {
 
 fn append(
     broker: &Broker,
-    topic: &ByteString,
+    topic: TopicRef<'_>,
     data: PartitionProduceData,
-    attempt: Attempt,
+    attempt: Attempt<'_>,
 ) -> Result<(Arc<Partition>, Appended), Refused> {
     if !matches!(attempt.acks, -1..=1) {
         let message = format!("acks is {}; it must be -1 (all), 0 or 1", attempt.acks);
         return Err(ApiError::new(ErrorCode::InvalidRequiredAcks, message).into());
     }
-    let partition = broker.partitions.find(topic, data.index)?;
+    let partition = topic.partition(broker, attempt.image, data.index)?;
     if partition.is_internal() {
+        let topic = &partition.id().topic;
         let message = format!("'{topic}' belongs to the cluster itself; clients cannot write to it");
         return Err(ApiError::new(ErrorCode::InvalidTopicException, message).into());
     }
@@ -138,10 +194,14 @@ fn append(
 
 /// The one batch of a partition (semantics 24, 26, 28).
 fn only_batch(records: Bytes, version: i16) -> Result<RecordBatch, ApiError> {
-    let (batch, rest) = RecordBatch::parse(records).map_err(ApiError::from)?;
+    let refused = |error: BatchError| ApiError::new(batch_code(&error), error.to_string());
+    let one_batch = "a produce request carries exactly one record batch per partition";
+    if records.is_empty() {
+        return Err(ApiError::new(ErrorCode::InvalidRecord, one_batch));
+    }
+    let (batch, rest) = RecordBatch::parse(records).map_err(refused)?;
     if !rest.is_empty() {
-        let message = "a produce request carries exactly one record batch per partition";
-        return Err(ApiError::new(ErrorCode::InvalidRecord, message));
+        return Err(ApiError::new(ErrorCode::InvalidRecord, one_batch));
     }
     let header = batch.header();
     if header.is_transactional() {
@@ -153,6 +213,17 @@ fn only_batch(records: Bytes, version: i16) -> Result<RecordBatch, ApiError> {
         return Err(ApiError::new(ErrorCode::UnsupportedCompressionType, message));
     }
     Ok(batch)
+}
+
+/// CORRUPT_MESSAGE makes clients send the same bytes again, which helps only where the way may have damaged them;
+/// what was built wrongly is INVALID_RECORD.
+fn batch_code(error: &BatchError) -> ErrorCode {
+    match error {
+        BatchError::Truncated { .. } | BatchError::InvalidCounts { .. } => ErrorCode::InvalidRecord,
+        BatchError::UnsupportedMagic { magic: 0 | 1, .. } => ErrorCode::InvalidRecord,
+        BatchError::UnknownCodec { .. } => ErrorCode::UnsupportedCompressionType,
+        _ => ErrorCode::CorruptMessage,
+    }
 }
 
 fn success(index: i32, appended: &Appended) -> PartitionProduceResponse {
@@ -177,11 +248,17 @@ fn refusal(index: i32, refused: Refused) -> PartitionProduceResponse {
 }
 
 /// A batch that was appended but could not be made durable is not acknowledged.
-fn fail_partition(responses: &mut [TopicProduceResponse], partition: &Partition, error: ApiError) {
+fn fail_partition(
+    image: &MetadataImage,
+    responses: &mut [TopicProduceResponse],
+    partition: &Partition,
+    error: &ApiError,
+) {
     let id = partition.id();
+    let topic_id = image.topic(id.topic.as_str()).map(|topic| topic.id.get());
     let topic = responses
         .iter_mut()
-        .filter(|topic| topic.name == id.topic.as_str());
+        .filter(|topic| topic.name == id.topic.as_str() || Some(topic.topic_id) == topic_id);
     for response in topic.flat_map(|topic| &mut topic.partition_responses) {
         if response.index == id.partition.get() {
             *response = refusal(response.index, error.clone().into());

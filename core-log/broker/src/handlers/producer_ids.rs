@@ -43,6 +43,11 @@ async fn identity(
         let message = "transactions are not served yet; leave transactional.id out";
         return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
+    // The answer does not depend on them, but half an identity is a client's mistake (KIP-360).
+    if (request.producer_id < 0) != (request.producer_epoch < 0) {
+        let message = "producer id and epoch are given together or not at all";
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+    }
     let id = broker
         .producer_ids
         .next(async || broker.take_producer_ids().await)

@@ -86,11 +86,8 @@ impl From<AppendFailure> for ApiError {
 /// One partition's part of a fetch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FetchSpec {
-    pub(crate) index: i32,
     pub(crate) from: Offset,
     pub(crate) max_bytes: usize,
-    /// The first batch is given whole even if it is larger (semantic 43).
-    pub(crate) first_batch_whole: bool,
     pub(crate) read_committed: bool,
     pub(crate) current_leader_epoch: Option<LeaderEpoch>,
     pub(crate) last_fetched_epoch: Option<LeaderEpoch>,
@@ -189,6 +186,7 @@ impl Partition {
 
     /// Takes over what the metadata says now.
     pub(crate) fn lead(&self, leadership: Leadership, config: &Arc<LogConfig>) {
+        let is_new_epoch = leadership.epoch > self.leadership().epoch;
         let changed = self.with_log(|log| {
             if log.config() != config {
                 log.set_config(Arc::clone(config));
@@ -202,6 +200,10 @@ impl Partition {
                 "settings arrived for a partition that is gone");
         }
         *self.leadership.write().unwrap_or_else(PoisonError::into_inner) = leadership;
+        if is_new_epoch {
+            // Who waits with the old epoch is to learn of the new one (semantic 46).
+            self.waiting.wake_all();
+        }
     }
 
     /// Refuses writes with `acks=all` while too few replicas are in sync (semantic 23).
@@ -278,7 +280,8 @@ impl Partition {
         let mut guard = self.lock().map_err(|error| (error.code, None))?;
         let log = guard.get();
         let marks = self.marks(log);
-        if let Some(diverging) = diverging(log, spec) {
+        let diverging = diverging(log, spec).map_err(|code| (code, Some(marks)))?;
+        if let Some(diverging) = diverging {
             return Ok(FetchPlan {
                 marks,
                 diverging: Some(diverging),
@@ -296,7 +299,7 @@ impl Partition {
             from: spec.from,
             upto,
             max_bytes: spec.max_bytes,
-            at_least_one_batch: spec.first_batch_whole,
+            at_least_one_batch: false,
         };
         let failed = |error: ApiError| (error.code, Some(marks));
         let read = log.plan_read(request).map_err(|error| failed(error.into()))?;
@@ -403,16 +406,37 @@ impl OpenLog<'_> {
 }
 
 /// Whether the log a client has read parts from ours below its offset (Fetch v12, semantic 50).
-fn diverging(log: &PartitionLog, spec: &FetchSpec) -> Option<(LeaderEpoch, Offset)> {
-    let theirs = spec.last_fetched_epoch?;
-    let (epoch, end) = log.end_offset_for_epoch(theirs)?;
-    (epoch < theirs || end < spec.from).then_some((epoch, end))
+///
+/// # Errors
+/// OFFSET_OUT_OF_RANGE for an epoch that this log has not seen, and for offsets that are gone.
+fn diverging(log: &PartitionLog, spec: &FetchSpec) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
+    let Some(theirs) = spec.last_fetched_epoch else {
+        return Ok(None);
+    };
+    let found = log.end_offset_for_epoch(theirs);
+    let (epoch, end) = found.ok_or(ErrorCode::OffsetOutOfRange)?;
+    if spec.from < log.start_offset() {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    Ok((epoch < theirs || end < spec.from).then_some((epoch, end)))
 }
 
 impl FetchPlan {
-    /// Whether there is something to read.
-    pub(crate) fn has_data(&self) -> bool {
-        self.read.is_some()
+    /// Bytes a read gives at most, but for the rule of the one whole batch.
+    pub(crate) fn at_most_bytes(&self) -> usize {
+        self.read.as_ref().map_or(0, ReadPlan::at_most_bytes)
+    }
+
+    /// Whether the data lies in a sealed segment: there is more behind what one read gives.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.read.is_some() && self.is_cold
+    }
+
+    /// Sets how much is read.
+    pub(crate) fn limit(&mut self, max_bytes: usize, first_batch_whole: bool) {
+        if let Some(read) = &mut self.read {
+            read.limit(max_bytes, first_batch_whole);
+        }
     }
 
     /// Reads: at the tail on this thread, where the bytes lie in the page cache; from sealed segments on a

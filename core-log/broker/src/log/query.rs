@@ -19,6 +19,8 @@ pub(crate) enum OffsetQuery {
     /// For readers of committed data.
     LastStable,
     MaxTimestamp,
+    /// The last offset in a remote tier, which there is none of.
+    LastTiered,
     AtOrAfter(Timestamp),
 }
 
@@ -68,6 +70,7 @@ impl Partition {
                 OffsetQuery::Earliest => end(log, log.start_offset()),
                 OffsetQuery::Latest => end(log, high_watermark),
                 OffsetQuery::LastStable => end(log, log.last_stable_offset(high_watermark)),
+                OffsetQuery::LastTiered => None,
                 OffsetQuery::MaxTimestamp => log.offset_of_max_timestamp()?.map(by_time),
                 OffsetQuery::AtOrAfter(at) => log.offset_for_timestamp(at)?.map(by_time),
             })

@@ -84,16 +84,26 @@ impl PartitionTable {
     /// The partition, if this node leads it.
     pub(crate) fn find(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ApiError> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let slots = topics.get(topic).map_or(&[][..], |topic| &topic.slots);
-        match usize::try_from(partition).ok().and_then(|index| slots.get(index)) {
-            Some(Slot::Led(partition)) => Ok(Arc::clone(partition)),
-            Some(Slot::Elsewhere) => Err(ApiError::plain(ErrorCode::NotLeaderOrFollower)),
-            Some(Slot::Failed) => {
-                let message = "the partition's log cannot be opened; see the broker's log";
-                Err(ApiError::new(ErrorCode::KafkaStorageError, message))
-            }
-            None => Err(ApiError::plain(ErrorCode::UnknownTopicOrPartition)),
-        }
+        topics
+            .get(topic)
+            .ok_or_else(|| ApiError::plain(ErrorCode::UnknownTopicOrPartition))?
+            .find(partition)
+    }
+
+    /// The partition of the topic with this id, if this node leads it. A topic that was deleted and made again has
+    /// another id than its namesake (semantic 52).
+    pub(crate) fn find_by_id(
+        &self,
+        image: &MetadataImage,
+        id: TopicId,
+        partition: i32,
+    ) -> Result<Arc<Partition>, ApiError> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let named = image.topic_by_id(id).and_then(|topic| topics.get(&topic.name));
+        named
+            .filter(|topic| topic.id == id)
+            .ok_or_else(|| ApiError::plain(ErrorCode::UnknownTopicId))?
+            .find(partition)
     }
 
     /// Every partition led here.
@@ -372,6 +382,21 @@ impl PartitionTable {
 }
 
 impl Topic {
+    fn find(&self, partition: i32) -> Result<Arc<Partition>, ApiError> {
+        match usize::try_from(partition)
+            .ok()
+            .and_then(|index| self.slots.get(index))
+        {
+            Some(Slot::Led(partition)) => Ok(Arc::clone(partition)),
+            Some(Slot::Elsewhere) => Err(ApiError::plain(ErrorCode::NotLeaderOrFollower)),
+            Some(Slot::Failed) => {
+                let message = "the partition's log cannot be opened; see the broker's log";
+                Err(ApiError::new(ErrorCode::KafkaStorageError, message))
+            }
+            None => Err(ApiError::plain(ErrorCode::UnknownTopicOrPartition)),
+        }
+    }
+
     fn led(&self) -> impl Iterator<Item = &Arc<Partition>> {
         self.slots.iter().filter_map(|slot| {
             if let Slot::Led(led) = slot {

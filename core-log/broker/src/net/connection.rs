@@ -69,7 +69,7 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: Peer, dr
     let mut connection = Connection {
         source: FrameSource::new(read, Arc::clone(&broker.request_memory), &broker.limits),
         sink: ResponseSink::new(write, &broker.limits),
-        context: RequestContext::for_connection(&peer),
+        context: RequestContext::for_connection(&broker, &peer),
         broker,
     };
     let ended = connection.run(&draining).await;

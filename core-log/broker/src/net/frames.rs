@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pipelined_frames_come_out_in_order_and_give_their_memory_back() {
+    async fn semantic_06_pipelined_frames_come_out_in_order_and_give_their_memory_back() {
         let (mut peer, mut source) = source(1024);
         peer.write_all(&[frame(b"first frame"), frame(b"second frame")].concat())
             .await
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_claimed_length_costs_only_what_arrived() {
+    async fn hostile_02_05_a_claimed_length_costs_only_what_arrived() {
         let (mut peer, mut source) = source(1024);
         peer.write_all(&(3 * 1024 * 1024_i32).to_be_bytes())
             .await
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn impossible_lengths_are_refused_before_anything_is_reserved() {
+    async fn hostile_01_02_03_impossible_lengths_are_refused_before_anything_is_reserved() {
         for length in [-1, 0, 3, 4 * 1024 * 1024 + 1, i32::MAX, i32::MIN] {
             let (mut peer, mut source) = source(1024);
             peer.write_all(&length.to_be_bytes()).await.unwrap();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_frame_then_end_of_stream_is_an_error_and_silence_is_idle() {
+    async fn hostile_05_half_a_frame_then_end_of_stream_is_an_error_and_silence_is_idle() {
         let (mut peer, mut cut) = source(1024);
         peer.write_all(&frame(b"0123456789")[..9]).await.unwrap();
         drop(peer);

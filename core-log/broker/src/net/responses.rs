@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn peer_that_reads_nothing_is_given_up() {
+    async fn hostile_67_peer_that_reads_nothing_is_given_up() {
         let (near, _far) = tokio::io::duplex(4);
         let limits = Limits {
             write_timeout: Duration::from_millis(20),

@@ -20,7 +20,7 @@ use highwater_wire::{ErrorCode, RequestBody, ResponseBody};
 use crate::support::{Wire, batch, fetch_request, now, produce_request, records, start, start_with, values};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn api_versions_lists_the_table_and_unknown_versions_get_the_version_0_answer() {
+async fn semantic_01_hostile_17_api_versions_lists_the_table_and_unknown_versions_get_the_version_0_answer() {
     let dir = tempfile::tempdir().unwrap();
     let (node, address) = start(dir.path()).await;
     let mut wire = Wire::connect(address).await;
@@ -32,7 +32,7 @@ async fn api_versions_lists_the_table_and_unknown_versions_get_the_version_0_ans
     let produce = response.api_keys.iter().find(|row| row.api_key == 0).unwrap();
     assert_eq!(
         (response.error_code, produce.min_version, produce.max_version),
-        (0, 0, 9)
+        (0, 0, 13)
     );
 
     wire.send_unknown_api_versions().await;
@@ -91,7 +91,7 @@ async fn records_of_an_auto_created_topic_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_waiting_fetch_is_woken_by_the_append_and_holds_back_later_answers() {
+async fn semantic_06_46_a_waiting_fetch_is_woken_by_the_append_and_holds_back_later_answers() {
     let dir = tempfile::tempdir().unwrap();
     let (node, address) = start(dir.path()).await;
     let (mut reader, mut writer) = (Wire::connect(address).await, Wire::connect(address).await);
@@ -120,7 +120,7 @@ async fn a_waiting_fetch_is_woken_by_the_append_and_holds_back_later_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acks_0_has_no_answer_and_bad_batches_are_refused_by_partition() {
+async fn semantic_22_24_acks_0_has_no_answer_and_bad_batches_are_refused_by_partition() {
     let dir = tempfile::tempdir().unwrap();
     let (node, address) = start(dir.path()).await;
     let mut wire = Wire::connect(address).await;
@@ -330,7 +330,7 @@ async fn offsets_are_listed_by_time_and_records_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn producer_ids_are_never_given_twice_not_even_after_a_restart() {
+async fn semantic_37_producer_ids_are_never_given_twice_not_even_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut given = std::collections::BTreeSet::new();
     for _ in 0..2 {

@@ -1,6 +1,11 @@
 //! A whole node, spoken to in frames over TCP and through its in-process door.
 
 mod basics;
+mod connections;
+mod fetch;
+mod fetch_sessions;
 mod groups;
 mod hostile;
+mod produce;
 mod support;
+mod windows;

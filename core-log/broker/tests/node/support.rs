@@ -5,14 +5,17 @@ use std::path::Path;
 
 use bytes::Bytes;
 use highwater_broker::{Limits, Node, NodeConfig};
-use highwater_types::Timestamp;
 use highwater_types::record::{BatchBuilder, BatchOptions, DecodeLimits, Record, batches};
+use highwater_types::{Timestamp, Uuid};
+use highwater_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use highwater_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use highwater_wire::messages::fetch_response::PartitionData;
 use highwater_wire::messages::metadata_request::MetadataRequestTopic;
 use highwater_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use highwater_wire::messages::produce_response::PartitionProduceResponse;
-use highwater_wire::messages::{FetchRequest, MetadataRequest, MetadataResponse, ProduceRequest};
+use highwater_wire::messages::{
+    CreateTopicsRequest, FetchRequest, MetadataRequest, MetadataResponse, ProduceRequest,
+};
 use highwater_wire::{
     ApiKey, Request, RequestBody, RequestHeader, ResponseBody, decode_response, encode_request,
 };
@@ -125,6 +128,34 @@ impl Wire {
         .await
     }
 
+    /// Creates a topic; gives its id.
+    pub(crate) async fn create(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Uuid {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: (*name).into(),
+            value: Some((*value).into()),
+        };
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            configs: configs.iter().map(config).collect(),
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let created = self.call(7, request).await.topics.remove(0);
+        assert_eq!(created.error_code, 0, "{:?}", created.error_message);
+        created.topic_id
+    }
+
+    /// Produces one batch as it is, to partition 0.
+    pub(crate) async fn produce_batch(&mut self, topic: &str, records: Bytes) -> PartitionProduceResponse {
+        let response = self.call(9, produce_request(topic, records, -1)).await;
+        response.responses[0].partition_responses[0].clone()
+    }
+
     pub(crate) async fn produce(&mut self, topic: &str, values: &[&str]) -> PartitionProduceResponse {
         let response = self.call(9, produce_request(topic, batch(values), -1)).await;
         response.responses[0].partition_responses[0].clone()
@@ -154,6 +185,15 @@ pub(crate) fn batch(values: &[&str]) -> Bytes {
         builder.append(now(), Some(b"key"), Some(value.as_bytes()), &[]);
     }
     builder.build().unwrap()
+}
+
+/// A batch after `edit`, with its checksum made right again.
+pub(crate) fn edited(batch: &Bytes, edit: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut bytes = batch.to_vec();
+    edit(&mut bytes);
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -196,6 +236,31 @@ pub(crate) fn fetch_request(topic: &str, from: i64) -> FetchRequest {
         max_wait_ms: 5_000,
         min_bytes: 1,
         topics: vec![topic],
+        ..Default::default()
+    }
+}
+
+/// A fetch of several partitions of topics that are named once.
+pub(crate) fn fetch_all(parts: &[(&str, i32, i64)]) -> FetchRequest {
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for (topic, partition, from) in parts {
+        if topics.last().is_none_or(|last| last.topic != *topic) {
+            topics.push(FetchTopic {
+                topic: (*topic).into(),
+                ..Default::default()
+            });
+        }
+        let partition = FetchPartition {
+            partition: *partition,
+            fetch_offset: *from,
+            partition_max_bytes: 1_048_576,
+            ..Default::default()
+        };
+        topics.last_mut().unwrap().partitions.push(partition);
+    }
+    FetchRequest {
+        topics,
+        min_bytes: 1,
         ..Default::default()
     }
 }

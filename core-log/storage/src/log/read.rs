@@ -127,6 +127,23 @@ impl ReadPlan {
         self.spans.is_empty()
     }
 
+    /// Bytes this read cannot exceed but for the rule of the one whole batch, found without reading: exact at the
+    /// tail, where the reader's next batch is the last one; elsewhere up to an index interval more.
+    pub fn at_most_bytes(&self) -> usize {
+        let bytes: u64 = self
+            .spans
+            .iter()
+            .map(|span| span.end.saturating_sub(span.position))
+            .sum();
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// The same read with other limits.
+    pub fn limit(&mut self, max_bytes: usize, at_least_one_batch: bool) {
+        self.request.max_bytes = max_bytes;
+        self.request.at_least_one_batch = at_least_one_batch;
+    }
+
     /// Reads. The answer is empty, or whole batches (semantics 43, 44, 45).
     ///
     /// # Errors

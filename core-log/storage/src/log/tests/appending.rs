@@ -10,7 +10,7 @@ fn refusal(log: &mut PartitionLog, batch: RecordBatch) -> AppendError {
 }
 
 #[test]
-fn the_leader_gives_offsets_and_epoch_whether_or_not_it_owns_the_buffer() {
+fn semantic_25_the_leader_gives_offsets_and_epoch_whether_or_not_it_owns_the_buffer() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     let shared = batch(&["a", "b"]);
@@ -34,7 +34,7 @@ fn the_leader_gives_offsets_and_epoch_whether_or_not_it_owns_the_buffer() {
 }
 
 #[test]
-fn a_flipped_bit_is_refused() {
+fn semantic_25_hostile_40_a_flipped_bit_is_refused() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     let mut bytes = batch(&["a"]).bytes().to_vec();
@@ -48,7 +48,7 @@ fn a_flipped_bit_is_refused() {
 }
 
 #[test]
-fn control_batches_of_clients_are_refused() {
+fn semantic_26_control_batches_of_clients_are_refused() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     let control = BatchOptions {
@@ -63,7 +63,7 @@ fn control_batches_of_clients_are_refused() {
 }
 
 #[test]
-fn sizes_over_the_limits_have_different_errors() {
+fn semantic_27_sizes_over_the_limits_have_different_errors() {
     let config = LogConfig {
         max_message_bytes: 500,
         segment_bytes: 300,
@@ -85,7 +85,7 @@ fn sizes_over_the_limits_have_different_errors() {
 }
 
 #[test]
-fn timestamps_too_far_from_now_are_refused() {
+fn semantic_29_timestamps_too_far_from_now_are_refused() {
     let config = LogConfig {
         timestamp_before_max_ms: 1000,
         timestamp_after_max_ms: 100,
@@ -104,7 +104,7 @@ fn timestamps_too_far_from_now_are_refused() {
 }
 
 #[test]
-fn log_append_time_replaces_the_clients_time_and_keeps_the_checksum_right() {
+fn semantic_25_29_log_append_time_replaces_the_clients_time_and_keeps_the_checksum_right() {
     let config = LogConfig {
         timestamp_type: TimestampType::LogAppendTime,
         ..LogConfig::default()
@@ -125,7 +125,7 @@ fn log_append_time_replaces_the_clients_time_and_keeps_the_checksum_right() {
 }
 
 #[test]
-fn a_topic_that_needs_keys_names_the_records_without() {
+fn semantic_30_a_topic_that_needs_keys_names_the_records_without() {
     let bench = Bench::new(LogConfig {
         require_keys: true,
         ..LogConfig::default()
@@ -143,7 +143,7 @@ fn a_topic_that_needs_keys_names_the_records_without() {
 }
 
 #[test]
-fn a_repeated_batch_gets_the_original_offsets_for_five_batches() {
+fn semantic_33_a_repeated_batch_gets_the_original_offsets_for_five_batches() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     let send = |log: &mut PartitionLog, sequence| {
@@ -175,7 +175,7 @@ fn a_repeated_batch_gets_the_original_offsets_for_five_batches() {
 }
 
 #[test]
-fn epochs_of_producers_only_grow_and_begin_at_sequence_zero() {
+fn semantic_34_35_epochs_of_producers_only_grow_and_begin_at_sequence_zero() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     let send = |log: &mut PartitionLog, epoch, sequence| {
@@ -194,7 +194,7 @@ fn epochs_of_producers_only_grow_and_begin_at_sequence_zero() {
 }
 
 #[test]
-fn sequences_wrap_and_are_recognised_again() {
+fn semantic_34_sequences_wrap_and_are_recognised_again() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     let send = |log: &mut PartitionLog, sequence| {
@@ -240,7 +240,7 @@ fn a_follower_takes_bytes_as_they_are_and_skips_what_it_has() {
 }
 
 #[test]
-fn the_longest_idle_producers_give_way_when_there_are_too_many() {
+fn hostile_56_the_longest_idle_producers_give_way_when_there_are_too_many() {
     let bench = Bench::new(LogConfig {
         max_producer_ids: 100,
         ..LogConfig::default()

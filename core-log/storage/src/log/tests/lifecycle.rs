@@ -418,7 +418,7 @@ fn a_new_start_is_found_again_without_any_checkpoint() {
 }
 
 #[test]
-fn idle_producers_expire_and_those_in_a_transaction_do_not() {
+fn semantic_36_idle_producers_expire_and_those_in_a_transaction_do_not() {
     let bench = Bench::new(LogConfig {
         producer_id_expiration_ms: 1000,
         ..LogConfig::default()

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_offset_inside_a_batch_gives_the_whole_batch() {
+fn semantic_44_an_offset_inside_a_batch_gives_the_whole_batch() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     append(&mut log, &["a", "b", "c"]);
@@ -37,7 +37,7 @@ fn nothing_at_or_above_the_upper_bound_is_given() {
 }
 
 #[test]
-fn one_batch_is_given_even_over_the_limit_but_only_when_asked() {
+fn semantic_43_one_batch_is_given_even_over_the_limit_but_only_when_asked() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     let large = "x".repeat(10_000);
@@ -63,7 +63,7 @@ fn one_batch_is_given_even_over_the_limit_but_only_when_asked() {
 }
 
 #[test]
-fn offsets_outside_the_log_are_out_of_range() {
+fn semantic_47_offsets_outside_the_log_are_out_of_range() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     append(&mut log, &["a", "b", "c"]);
@@ -127,7 +127,7 @@ fn a_damaged_index_costs_time_and_not_data() {
 }
 
 #[test]
-fn times_are_found_to_the_record() {
+fn semantic_53_times_are_found_to_the_record() {
     let bench = Bench::new(small());
     let mut log = bench.open();
     for i in 0..50 {

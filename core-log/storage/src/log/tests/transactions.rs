@@ -47,7 +47,7 @@ fn interleaved(log: &mut PartitionLog) {
 }
 
 #[test]
-fn the_stable_offset_follows_the_oldest_open_transaction() {
+fn semantic_40_the_stable_offset_follows_the_oldest_open_transaction() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     let stable = |log: &PartitionLog| log.last_stable_offset(log.end_offset()).get();
@@ -71,7 +71,7 @@ fn the_stable_offset_follows_the_oldest_open_transaction() {
 }
 
 #[test]
-fn readers_of_committed_data_learn_of_aborts_that_overlap() {
+fn semantic_40_readers_of_committed_data_learn_of_aborts_that_overlap() {
     let bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
     interleaved(&mut log);

@@ -48,7 +48,7 @@ fn problem(body: &[u8]) -> RecordProblem {
 }
 
 #[test]
-fn h39_foreign_magics_are_refused_even_when_shorter_than_our_header() {
+fn hostile_39_foreign_magics_are_refused_even_when_shorter_than_our_header() {
     for magic in [0_u8, 1, 3, 255] {
         let bytes = put(16, [magic]);
         let error = BatchError::UnsupportedMagic {
@@ -61,7 +61,7 @@ fn h39_foreign_magics_are_refused_even_when_shorter_than_our_header() {
 }
 
 #[test]
-fn h40_any_changed_bit_behind_the_crc_field_is_noticed() {
+fn hostile_40_any_changed_bit_behind_the_crc_field_is_noticed() {
     let golden = unhex(GOLDEN);
     for at in 17..golden.len() {
         let mut bytes = golden.to_vec();
@@ -76,7 +76,7 @@ fn h40_any_changed_bit_behind_the_crc_field_is_noticed() {
 }
 
 #[test]
-fn h41_batch_lengths_other_than_the_data_are_refused() {
+fn hostile_41_batch_lengths_other_than_the_data_are_refused() {
     let golden = unhex(GOLDEN);
     let with_length = |length: i32| {
         let mut bytes = golden.to_vec();
@@ -110,7 +110,7 @@ fn h41_batch_lengths_other_than_the_data_are_refused() {
 }
 
 #[test]
-fn h42_record_counts_other_than_the_records_are_refused() {
+fn hostile_42_record_counts_other_than_the_records_are_refused() {
     for count in [-1_i32, i32::MIN] {
         let parsed = RecordBatch::parse(put(57, count.to_be_bytes()));
         assert!(matches!(parsed, Err(BatchError::InvalidCounts { .. })), "{count}");
@@ -145,7 +145,7 @@ fn h42_record_counts_other_than_the_records_are_refused() {
 }
 
 #[test]
-fn h43_offset_deltas_that_repeat_fall_or_pass_the_last_one_are_refused() {
+fn hostile_43_offset_deltas_that_repeat_fall_or_pass_the_last_one_are_refused() {
     assert!(matches!(
         RecordBatch::parse(put(23, (-1_i32).to_be_bytes())),
         Err(BatchError::InvalidCounts { .. })
@@ -169,7 +169,7 @@ fn h43_offset_deltas_that_repeat_fall_or_pass_the_last_one_are_refused() {
 }
 
 #[test]
-fn h44_a_base_offset_that_overflows_is_refused_and_a_negative_one_only_restamped() {
+fn hostile_44_a_base_offset_that_overflows_is_refused_and_a_negative_one_only_restamped() {
     for base in [i64::MAX, i64::MAX - 2] {
         let parsed = RecordBatch::parse(put(0, base.to_be_bytes()));
         assert!(matches!(parsed, Err(BatchError::InvalidCounts { .. })), "{base}");
@@ -179,7 +179,7 @@ fn h44_a_base_offset_that_overflows_is_refused_and_a_negative_one_only_restamped
 }
 
 #[test]
-fn h45_unknown_codecs_are_refused_and_unknown_bits_kept() {
+fn hostile_45_unknown_codecs_are_refused_and_unknown_bits_kept() {
     for id in [5_u8, 6, 7] {
         let error = BatchError::UnknownCodec { id, base_offset: 42 };
         assert_eq!(RecordBatch::parse(put(22, [id])).err(), Some(error));
@@ -188,7 +188,7 @@ fn h45_unknown_codecs_are_refused_and_unknown_bits_kept() {
 }
 
 #[test]
-fn h46_to_h48_control_batches_and_half_stamps_are_refused_from_producers() {
+fn hostile_46_47_48_control_batches_and_half_stamps_are_refused_from_producers() {
     let refused = |bytes: Bytes| match whole(bytes).header().check_from_producer() {
         Err(BatchError::RefusedFromProducer { refusal }) => Some(refusal),
         _ => None,
@@ -208,7 +208,7 @@ fn h46_to_h48_control_batches_and_half_stamps_are_refused_from_producers() {
 }
 
 #[test]
-fn h50_extreme_timestamps_do_not_overflow() {
+fn hostile_50_extreme_timestamps_do_not_overflow() {
     for base in [0, -1, i64::MIN, i64::MAX] {
         let batch = whole(put(27, i64::to_be_bytes(base)));
         let records = batch.records(DecodeLimits::default()).expect("sound records");
@@ -217,7 +217,7 @@ fn h50_extreme_timestamps_do_not_overflow() {
 }
 
 #[test]
-fn h51_record_lengths_negative_overlong_or_short_are_refused() {
+fn hostile_51_record_lengths_negative_overlong_or_short_are_refused() {
     let bad_length = |length, available_bytes| RecordProblem::BadLength {
         length,
         available_bytes,
@@ -266,7 +266,7 @@ fn h51_record_lengths_negative_overlong_or_short_are_refused() {
 }
 
 #[test]
-fn h52_header_counts_beyond_the_record_are_refused() {
+fn hostile_52_header_counts_beyond_the_record_are_refused() {
     let bad_count = |count, available_bytes| RecordProblem::BadHeaderCount {
         count,
         available_bytes,
@@ -299,7 +299,7 @@ const CODECS: [Compression; 4] = [
 ];
 
 #[test]
-fn h54_bodies_that_grow_past_the_absolute_limit_are_refused() {
+fn hostile_54_bodies_that_grow_past_the_absolute_limit_are_refused() {
     let limits = DecodeLimits {
         max_decompressed_bytes: 100_000,
         max_ratio: usize::MAX,
@@ -323,7 +323,7 @@ fn h54_bodies_that_grow_past_the_absolute_limit_are_refused() {
 }
 
 #[test]
-fn h54_bodies_that_grow_past_the_ratio_are_refused() {
+fn hostile_54_bodies_that_grow_past_the_ratio_are_refused() {
     let limits = DecodeLimits {
         max_ratio: 10,
         ..DecodeLimits::default()
@@ -348,7 +348,7 @@ fn h54_bodies_that_grow_past_the_ratio_are_refused() {
 }
 
 #[test]
-fn h54_streams_one_behind_the_other_are_one_stream_and_limited_together() {
+fn hostile_54_streams_one_behind_the_other_are_one_stream_and_limited_together() {
     let body = |byte: u8| vec![byte; 60_000];
     let limits = DecodeLimits {
         max_decompressed_bytes: 100_000,
@@ -368,7 +368,7 @@ fn h54_streams_one_behind_the_other_are_one_stream_and_limited_together() {
 }
 
 #[test]
-fn h54_streams_cut_short_anywhere_are_refused() {
+fn hostile_54_streams_cut_short_anywhere_are_refused() {
     // Incompressible enough to give every codec several blocks or symbols.
     let body: Vec<u8> = (0..70_000_u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -394,7 +394,7 @@ fn h54_streams_cut_short_anywhere_are_refused() {
 }
 
 #[test]
-fn h54_raw_snappy_is_read_as_librdkafka_writes_it() {
+fn hostile_54_raw_snappy_is_read_as_librdkafka_writes_it() {
     // Length 7, a literal of 7 bytes: one record without key and value.
     let raw = [7, 6 << 2, 0x0c, 0, 0, 0, 1, 1, 0];
     let records = with_body(1, 2, &raw)
@@ -404,7 +404,7 @@ fn h54_raw_snappy_is_read_as_librdkafka_writes_it() {
 }
 
 #[test]
-fn h54_snappy_is_written_in_blocks_behind_the_header_of_snappy_java() {
+fn hostile_54_snappy_is_written_in_blocks_behind_the_header_of_snappy_java() {
     let stream = compressed(Compression::Snappy, &[0x0c, 0, 0, 0, 1, 1, 0]);
     let expected = unhex(
         "82534e4150505900000000010000000100000009\
@@ -414,7 +414,7 @@ fn h54_snappy_is_written_in_blocks_behind_the_header_of_snappy_java() {
 }
 
 #[test]
-fn h54_snappy_lengths_beyond_the_data_are_refused_without_allocating() {
+fn hostile_54_snappy_lengths_beyond_the_data_are_refused_without_allocating() {
     let header = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
     for length in [0x8000_0000_u32, u32::MAX, 100] {
         let body = [&header[..], &length.to_be_bytes(), &[1, 2, 3]].concat();
@@ -435,7 +435,7 @@ fn h54_snappy_lengths_beyond_the_data_are_refused_without_allocating() {
 }
 
 #[test]
-fn h54_a_zstd_frame_with_a_giant_window_is_refused() {
+fn hostile_54_a_zstd_frame_with_a_giant_window_is_refused() {
     // Magic, no content size, window descriptor 0xa8 = 2^31 bytes, an empty last block.
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
     assert!(matches!(
@@ -445,7 +445,7 @@ fn h54_a_zstd_frame_with_a_giant_window_is_refused() {
 }
 
 #[test]
-fn h54_garbage_behind_a_stream_is_refused() {
+fn hostile_54_garbage_behind_a_stream_is_refused() {
     for codec in CODECS {
         let mut stream = compressed(codec, &[0x0c, 0, 0, 0, 1, 1, 0]);
         stream.extend_from_slice(b"garbage");

@@ -1,0 +1,315 @@
+//! One fetch's look at its partitions, again and again until there is enough.
+//!
+//! A look first locates every partition's read and adds up how much there can be, without touching a file; only a
+//! look that can satisfy the request reads. What was read decides: the sum before is an upper bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use highwater_types::Offset;
+use highwater_types::record::{Compression, batches};
+use highwater_wire::ErrorCode;
+use highwater_wire::messages::FetchRequest;
+use highwater_wire::messages::fetch_response::{AbortedTransaction, EpochEndOffset, PartitionData};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::super::{NONE, known_epoch};
+use super::READ_COMMITTED;
+use crate::broker::Broker;
+use crate::fetch_sessions::{PartitionKey, Wanted};
+use crate::limits::{FIRST_BATCH_BYTES, MAX_FETCH_BYTES, MAX_FETCH_WAIT};
+use crate::log::partition::{FetchFailure, FetchPlan, FetchSpec, Marks, Partition};
+use crate::purgatory::{Registration, Waiter};
+
+/// One partition of the request: where it lives, or why it cannot be read.
+pub(super) struct Target {
+    index: i32,
+    partition: Result<Arc<Partition>, ErrorCode>,
+    wanted: Wanted,
+}
+
+/// What one look at the partitions brought.
+pub(super) struct Gathered {
+    /// One for each target, in order.
+    pub(super) partitions: Vec<PartitionData>,
+    pub(super) bytes: usize,
+    pub(super) memory: Option<OwnedSemaphorePermit>,
+    /// Answered at once, however little there is.
+    is_urgent: bool,
+}
+
+/// Every partition's read, located.
+struct Located {
+    plans: Vec<Result<FetchPlan, FetchFailure>>,
+    at_most_bytes: usize,
+    is_urgent: bool,
+}
+
+/// What the version and the head of a request say about all of its partitions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestFacts {
+    /// What every partition is answered with.
+    pub(super) refusal: Option<ErrorCode>,
+    /// Whether the client reads zstd (KIP-110).
+    pub(super) knows_zstd: bool,
+}
+
+/// A fetch while it is in work.
+pub(super) struct Poll {
+    targets: Vec<Target>,
+    read_committed: bool,
+    knows_zstd: bool,
+    max_bytes: usize,
+    min_bytes: usize,
+    max_wait: Duration,
+}
+
+impl Poll {
+    pub(super) fn new(
+        broker: &Broker,
+        request: &FetchRequest,
+        asked: &[(PartitionKey, Wanted)],
+        facts: RequestFacts,
+    ) -> Self {
+        let image = broker.image();
+        let targets = asked
+            .iter()
+            .map(|asked| super::target(broker, &image, asked, facts.refusal))
+            .collect();
+        let broker_max = usize::try_from(broker.settings.fetch_max_bytes).unwrap_or(usize::MAX);
+        let max_bytes = usize::try_from(request.max_bytes)
+            .unwrap_or(0)
+            .min(broker_max)
+            .min(MAX_FETCH_BYTES);
+        let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        Poll {
+            targets,
+            read_committed: request.isolation_level == READ_COMMITTED,
+            knows_zstd: facts.knows_zstd,
+            max_bytes,
+            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+            max_wait: max_wait.min(MAX_FETCH_WAIT),
+        }
+    }
+
+    /// What to answer with: enough bytes, something urgent, or whatever the time has brought (semantic 46).
+    pub(super) async fn wait(&self, broker: &Broker) -> Gathered {
+        let located = self.locate();
+        let answers_at_once = self.max_wait.is_zero() || self.targets.is_empty();
+        if answers_at_once || self.can_be_enough(&located) {
+            let gathered = self.gather(broker, located).await;
+            if answers_at_once || self.is_enough(&gathered) {
+                return gathered;
+            }
+        }
+        let deadline = Instant::now() + self.max_wait;
+        let waiter = Waiter::new();
+        let _registrations = self.register(&waiter);
+        loop {
+            // Any append from here on wakes; what is still missing is only known after the look.
+            waiter.arm();
+            let located = self.locate();
+            let mut at_most_bytes = located.at_most_bytes;
+            if self.can_be_enough(&located) {
+                let gathered = self.gather(broker, located).await;
+                if self.is_enough(&gathered) {
+                    return gathered;
+                }
+                at_most_bytes = gathered.bytes;
+            }
+            waiter.raise(self.min_bytes.saturating_sub(at_most_bytes));
+            tokio::select! {
+                () = waiter.woken() => {}
+                () = tokio::time::sleep_until(deadline) => break,
+                () = broker.stopping.cancelled() => break,
+            }
+        }
+        self.gather(broker, self.locate()).await
+    }
+
+    fn register(&self, waiter: &Arc<Waiter>) -> Vec<Registration> {
+        let found = self
+            .targets
+            .iter()
+            .filter_map(|target| target.partition.as_ref().ok());
+        found
+            .map(|partition| partition.waiting().register(waiter))
+            .collect()
+    }
+
+    fn can_be_enough(&self, located: &Located) -> bool {
+        located.is_urgent || located.at_most_bytes >= self.min_bytes
+    }
+
+    fn is_enough(&self, gathered: &Gathered) -> bool {
+        gathered.is_urgent || gathered.bytes >= self.min_bytes
+    }
+
+    /// Locates every read, which costs no disk access at the tail of a log.
+    fn locate(&self) -> Located {
+        let plans: Vec<_> = self
+            .targets
+            .iter()
+            .map(|target| target.plan(self.read_committed))
+            .collect();
+        let bytes = plans.iter().map(|plan| match plan {
+            Ok(plan) => plan.at_most_bytes(),
+            Err(_) => 0,
+        });
+        let at_most_bytes = bytes.fold(0, usize::saturating_add);
+        let is_urgent = plans.iter().any(|plan| match plan {
+            // A reader behind the tail has more to come than one read shows.
+            Ok(plan) => plan.diverging.is_some() || plan.is_behind(),
+            Err(_) => true,
+        });
+        Located {
+            plans,
+            at_most_bytes,
+            is_urgent,
+        }
+    }
+
+    /// Reads every partition in the order of the request (semantic 49), within the limits.
+    async fn gather(&self, broker: &Broker, located: Located) -> Gathered {
+        let mut memory = self.reserve(broker, &located).await;
+        let mut gathered = Gathered {
+            partitions: Vec::with_capacity(self.targets.len()),
+            bytes: 0,
+            memory: None,
+            is_urgent: false,
+        };
+        for (target, plan) in self.targets.iter().zip(located.plans) {
+            let left = self.max_bytes.saturating_sub(gathered.bytes);
+            let behind = plan.as_ref().is_ok_and(FetchPlan::is_behind);
+            let mut data = target.read(plan, left, gathered.bytes == 0).await;
+            if !self.knows_zstd && has_zstd(&data) {
+                data = failed(target.index, ErrorCode::UnsupportedCompressionType, None);
+            }
+            let bytes = data.records.as_ref().map_or(0, Bytes::len);
+            gathered.bytes += bytes;
+            gathered.is_urgent |= data.error_code != ErrorCode::None.code()
+                || data.diverging_epoch != EpochEndOffset::default()
+                || behind && bytes > 0;
+            gathered.partitions.push(data);
+        }
+        if let Some(permit) = &mut memory {
+            // More was reserved than the logs had; the rest goes back at once.
+            let excess = permit.num_permits().saturating_sub(gathered.bytes);
+            drop(permit.split(excess));
+        }
+        gathered.memory = memory;
+        gathered
+    }
+
+    /// Takes the most that the partitions with data can give from the node's response memory. An idle poll
+    /// takes nothing.
+    async fn reserve(&self, broker: &Broker, located: &Located) -> Option<OwnedSemaphorePermit> {
+        let mut most = 0_usize;
+        for (target, plan) in self.targets.iter().zip(&located.plans) {
+            let Ok(plan) = plan else { continue };
+            let limit = target.max_bytes().min(self.max_bytes);
+            most = most.saturating_add(match (most, plan.at_most_bytes()) {
+                // The first batch may be larger than the limits (semantic 43).
+                (0, bytes) => bytes.min(limit.max(FIRST_BATCH_BYTES)),
+                (_, bytes) => bytes.min(limit),
+            });
+        }
+        let most = most.min(self.max_bytes.max(FIRST_BATCH_BYTES));
+        let permits = u32::try_from(most.min(broker.limits.response_memory_bytes)).unwrap_or(u32::MAX);
+        if permits == 0 {
+            return None;
+        }
+        Arc::clone(&broker.response_memory)
+            .acquire_many_owned(permits)
+            .await
+            .ok()
+    }
+}
+
+impl Target {
+    pub(super) fn new(index: i32, partition: Result<Arc<Partition>, ErrorCode>, wanted: Wanted) -> Self {
+        Target {
+            index,
+            partition,
+            wanted,
+        }
+    }
+
+    fn max_bytes(&self) -> usize {
+        usize::try_from(self.wanted.max_bytes).unwrap_or(0)
+    }
+
+    fn plan(&self, read_committed: bool) -> Result<FetchPlan, FetchFailure> {
+        let partition = self.partition.as_ref().map_err(|code| (*code, None))?;
+        partition.plan_fetch(&FetchSpec {
+            from: Offset::new(self.wanted.fetch_offset),
+            max_bytes: self.max_bytes(),
+            read_committed,
+            current_leader_epoch: known_epoch(self.wanted.current_leader_epoch),
+            last_fetched_epoch: known_epoch(self.wanted.last_fetched_epoch),
+        })
+    }
+
+    async fn read(
+        &self,
+        plan: Result<FetchPlan, FetchFailure>,
+        left: usize,
+        first_batch_whole: bool,
+    ) -> PartitionData {
+        let mut plan = match plan {
+            Ok(plan) => plan,
+            Err((code, marks)) => return failed(self.index, code, marks),
+        };
+        plan.limit(self.max_bytes().min(left), first_batch_whole);
+        match plan.read().await {
+            Ok(records) => filled(self.index, &plan, records),
+            Err(error) => failed(self.index, error.code, Some(plan.marks)),
+        }
+    }
+}
+
+fn has_zstd(data: &PartitionData) -> bool {
+    let found = batches(data.records.clone().unwrap_or_default());
+    found
+        .flatten()
+        .any(|batch| batch.header().compression() == Compression::Zstd)
+}
+
+fn filled(index: i32, plan: &FetchPlan, records: Bytes) -> PartitionData {
+    let aborted = plan.aborted.as_ref().map(|transactions| {
+        let row = |transaction: &(highwater_types::ProducerId, Offset)| AbortedTransaction {
+            producer_id: transaction.0.get(),
+            first_offset: transaction.1.get(),
+        };
+        transactions.iter().map(row).collect()
+    });
+    let diverging = plan.diverging.map(|(epoch, end)| EpochEndOffset {
+        epoch: epoch.get(),
+        end_offset: end.get(),
+    });
+    PartitionData {
+        partition_index: index,
+        high_watermark: plan.marks.high_watermark.get(),
+        last_stable_offset: plan.marks.last_stable.get(),
+        log_start_offset: plan.marks.log_start.get(),
+        diverging_epoch: diverging.unwrap_or_default(),
+        aborted_transactions: aborted,
+        // Empty, never null (semantic 45).
+        records: Some(records),
+        ..Default::default()
+    }
+}
+
+fn failed(index: i32, code: ErrorCode, marks: Option<Marks>) -> PartitionData {
+    PartitionData {
+        partition_index: index,
+        error_code: code.code(),
+        high_watermark: marks.map_or(NONE, |marks| marks.high_watermark.get()),
+        last_stable_offset: marks.map_or(NONE, |marks| marks.last_stable.get()),
+        log_start_offset: marks.map_or(NONE, |marks| marks.log_start.get()),
+        records: Some(Bytes::new()),
+        ..Default::default()
+    }
+}
