@@ -1,13 +1,15 @@
 //! The suites that drive built programs from outside: real clients, real kills, hostile bytes.
 //!
-//! Tests that need something from outside the project live in the modules `python`, `node`, `kcat`, `postgres` and
-//! `kafka`, marked `#[ignore]` with what they need; `cargo xtask test` provides it and runs them. The rest needs
+//! Tests that need something from outside the project live in the modules `python`, `node`, `go`, `java`,
+//! `kcat`, `postgres` and `kafka`, marked `#[ignore]` with what they need; `cargo xtask test` provides it and runs them. The rest needs
 //! only the built binaries.
 
 mod contract;
 mod crash;
 mod demo;
+mod go;
 mod hostile;
+mod java;
 mod kafka;
 mod kcat;
 mod node;

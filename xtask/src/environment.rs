@@ -69,9 +69,11 @@ const TO_TEST: &[SystemPackage] = &[
 pub(crate) struct TestEnvironment {
     pub(crate) python: Result<PathBuf, String>,
     pub(crate) node_modules: Result<PathBuf, String>,
+    pub(crate) go_programs: Result<PathBuf, String>,
     pub(crate) postgres_bin: Result<PathBuf, String>,
     pub(crate) kcat: Result<(), String>,
     pub(crate) kafka_libs: Result<PathBuf, String>,
+    pub(crate) java_classes: Result<PathBuf, String>,
 }
 
 /// Installs what building needs.
@@ -91,16 +93,21 @@ pub(crate) fn for_tests() -> Result<TestEnvironment> {
     }
     let cache = target_dir().join("clients");
     std::fs::create_dir_all(&cache)?;
+    let kafka_libs = kafka_libraries(&cache);
+    let java_classes = kafka_libs.as_ref().map_err(Clone::clone);
+    let java_classes = java_classes.and_then(|libraries| java_classes_with(libraries, &cache));
     Ok(TestEnvironment {
         python: python_environment(&cache),
         node_modules: node_environment(&cache),
+        go_programs: go_programs(&cache),
         postgres_bin: postgres_bin().ok_or_else(|| "no PostgreSQL server is installed".to_owned()),
         kcat: if is_installed("kcat") {
             Ok(())
         } else {
             Err("kcat is not installed".to_owned())
         },
-        kafka_libs: kafka_libraries(&cache),
+        kafka_libs,
+        java_classes,
     })
 }
 
@@ -257,6 +264,24 @@ fn node_environment(cache: &Path) -> Result<PathBuf, String> {
     Ok(environment.join("node_modules"))
 }
 
+/// The folder of the built programs of the Go clients. Go itself knows what is up to date.
+fn go_programs(cache: &Path) -> Result<PathBuf, String> {
+    if !is_installed("go") {
+        return Err("Go is not installed".to_owned());
+    }
+    let programs = cache.join("go");
+    println!("    building the Go clients");
+    run_quietly(
+        Command::new("go")
+            .current_dir(project_root().join("tests/clients/go"))
+            .args(["build", "-mod=readonly", "-trimpath", "-o"])
+            .arg(format!("{}/", programs.display()))
+            .args(["./franz", "./sarama"]),
+    )
+    .map_err(|error| reason(&format!("{error:#}")))?;
+    Ok(programs)
+}
+
 /// The jars of Apache Kafka, which the client library is tested against.
 fn kafka_libraries(cache: &Path) -> Result<PathBuf, String> {
     if !is_installed("java") || !is_installed("mvn") {
@@ -281,6 +306,27 @@ fn kafka_libraries(cache: &Path) -> Result<PathBuf, String> {
     Ok(libraries)
 }
 
+/// The compiled programs of the Java client and of Kafka's tools.
+fn java_classes_with(libraries: &Path, cache: &Path) -> Result<PathBuf, String> {
+    if !is_installed("javac") {
+        return Err("no Java compiler is installed".to_owned());
+    }
+    let sources = project_root().join("tests/clients/java");
+    let classes = cache.join("java");
+    let compile = || -> Result<()> {
+        let mut javac = Command::new("javac");
+        javac.arg("-d").arg(&classes);
+        javac.arg("-cp").arg(format!("{}/*", libraries.display()));
+        for entry in std::fs::read_dir(&sources)? {
+            javac.arg(entry?.path());
+        }
+        println!("    compiling the Java programs of {}", sources.display());
+        run_quietly(&mut javac).map(drop)
+    };
+    compile().map_err(|error| reason(&format!("{error:#}")))?;
+    Ok(classes)
+}
+
 /// Runs `install` unless it already succeeded for the present content of `manifest`.
 fn ready_for(folder: &Path, manifest: &Path, install: impl FnOnce() -> Result<()>) -> Result<(), String> {
     let wanted =
@@ -289,10 +335,16 @@ fn ready_for(folder: &Path, manifest: &Path, install: impl FnOnce() -> Result<()
     if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    install().map_err(|error| first_line(&format!("{error:#}")))?;
+    install().map_err(|error| reason(&format!("{error:#}")))?;
     std::fs::write(&marker, wanted).map_err(|error| format!("{}: {error}", marker.display()))
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or("unknown failure").to_owned()
+/// What a reader of the skipped tests' names can act on: the command, and what it said last.
+fn reason(text: &str) -> String {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let command = lines.next().unwrap_or("unknown failure");
+    lines.next_back().map_or_else(
+        || command.to_owned(),
+        |last| format!("{command}: {}", last.trim()),
+    )
 }

@@ -23,7 +23,7 @@ struct Tally {
 }
 
 /// Tests with outside needs, by the module path that begins their names in the `highwater-tests` package.
-const GROUPS: &[&str] = &["python", "node", "kcat", "postgres", "kafka"];
+const GROUPS: &[&str] = &["python", "node", "go", "java", "kcat", "postgres", "kafka"];
 
 /// How long each fuzz target runs in a test run: enough to walk its seeds and some way beyond.
 const FUZZ_SECONDS: u32 = 4;
@@ -168,6 +168,18 @@ fn provide(group: &str, environment: &TestEnvironment) -> Result<Vec<(&'static s
             .as_ref()
             .map(|p| vec![("NODE_PATH", path(p))])
             .map_err(Clone::clone),
+        "go" => environment
+            .go_programs
+            .as_ref()
+            .map(|p| vec![("HIGHWATER_TEST_GO_BIN", path(p))])
+            .map_err(Clone::clone),
+        "java" => match (&environment.kafka_libs, &environment.java_classes) {
+            (Ok(libs), Ok(classes)) => Ok(vec![
+                ("HIGHWATER_TEST_KAFKA_LIBS", path(libs)),
+                ("HIGHWATER_TEST_JAVA_CLASSES", path(classes)),
+            ]),
+            (Err(reason), _) | (_, Err(reason)) => Err(reason.clone()),
+        },
         "postgres" => environment
             .postgres_bin
             .as_ref()

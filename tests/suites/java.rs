@@ -1,0 +1,28 @@
+//! The Java client, as its users run it.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::scenarios;
+use crate::support::provided;
+
+/// A Java program of `tests/clients/java`, with settings that start fast and stay small.
+fn program(class: &str) -> Result<Command> {
+    let classes = provided("HIGHWATER_TEST_JAVA_CLASSES")?;
+    let libraries = provided("HIGHWATER_TEST_KAFKA_LIBS")?;
+    let mut command = Command::new("java");
+    command
+        .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"])
+        .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
+        .arg("-cp")
+        .arg(format!("{}:{}/*", classes.display(), libraries.display()))
+        .arg(class);
+    Ok(command)
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn the_java_client_carries_out_its_scenarios() -> Result<()> {
+    scenarios::run("Java", &mut program("Scenarios")?)
+}
