@@ -1,4 +1,4 @@
-//! The Java client, as its users run it.
+//! The Java client and Kafka's command-line tools, as their users run them.
 
 use std::process::Command;
 
@@ -25,4 +25,10 @@ fn program(class: &str) -> Result<Command> {
 #[ignore = "needs Java and Maven"]
 fn the_java_client_carries_out_its_scenarios() -> Result<()> {
     scenarios::run("Java", &mut program("Scenarios")?)
+}
+
+#[test]
+#[ignore = "needs Java and Maven"]
+fn kafkas_own_tools_carry_out_their_scenarios() -> Result<()> {
+    scenarios::run("Kafka's tools", &mut program("Tools")?)
 }

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::support::{Dev, Watched};
 
 const DOCUMENT: &str = include_str!("../clients/SCENARIOS.md");
+const CLIENTS: &str = include_str!("../../docs/clients.md");
 /// Twice what a program needs on two crowded cores.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -36,21 +37,25 @@ fn wanted(client: &str) -> Result<Vec<&'static str>> {
     Ok(names)
 }
 
-/// Runs `program BOOTSTRAP SCENARIO...`; every scenario must say `ok`.
+/// Runs `program BOOTSTRAP SCENARIO...`; every scenario must say `ok`. The program finds the node's files in the
+/// folder `HIGHWATER_TEST_DATA_DIR`.
 pub(crate) fn run(client: &str, program: &mut Command) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let node = Dev::start(&folder.path().join("data"))?;
+    let data_dir = folder.path().join("data");
+    let node = Dev::start(&data_dir)?;
     let wanted = wanted(client)?;
     let errors = folder.path().join("stderr");
     program
         .arg(node.kafka.to_string())
         .args(&wanted)
+        .env("HIGHWATER_TEST_DATA_DIR", &data_dir)
         .stderr(File::create(&errors)?);
     let started = Instant::now();
     let mut process = Watched::start(program)?;
     let code = process.wait(LIMIT)?;
     let outcomes = outcomes(&process.seen);
     report(client, &process.seen, started.elapsed())?;
+    check_version(client, &process.seen)?;
     let broken: Vec<String> = wanted
         .iter()
         .filter(|name| outcomes.get(**name) != Some(&None))
@@ -69,6 +74,20 @@ pub(crate) fn run(client: &str, program: &mut Command) -> Result<()> {
         );
     }
     node.stop()
+}
+
+/// `docs/clients.md` names the version that runs.
+fn check_version(client: &str, lines: &[String]) -> Result<()> {
+    let version = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("client ")?.strip_prefix(client))
+        .and_then(|rest| rest.split_whitespace().next())
+        .with_context(|| format!("the program of {client} does not tell its version"))?;
+    ensure!(
+        CLIENTS.contains(&format!("| {version} ")),
+        "docs/clients.md does not name {version}, the version of {client} that was tested"
+    );
+    Ok(())
 }
 
 /// What each scenario came to: nothing, or why it failed.
