@@ -130,10 +130,59 @@ fn emit_body(out: &mut Source, apis: &[Api], half: Half) {
     }
     out.close("})");
     out.close("}");
+    if matches!(half, Half::Response) {
+        emit_throttle_time(out, apis);
+    }
     out.close("}");
     for api in apis {
         emit_conversions(out, &api.name, noun);
     }
+}
+
+/// Access to the field that nearly every response has.
+fn emit_throttle_time(out: &mut Source, apis: &[Api]) {
+    let has_field = |api: &&Api| {
+        api.response
+            .fields
+            .iter()
+            .any(|field| field.name == "throttle_time_ms")
+    };
+    let (with, without): (Vec<_>, Vec<_>) = apis.iter().partition(has_field);
+    let pattern = |apis: &[&Api], inner: &str| {
+        let variants: Vec<String> = apis
+            .iter()
+            .map(|api| format!("ResponseBody::{}({inner})", api.name))
+            .collect();
+        variants.join(" | ")
+    };
+    out.line("");
+    out.line(
+        "/// How long the client is asked to be silent (KIP-219); `None` for a response that cannot say so.",
+    );
+    out.open("pub fn throttle_time_ms(&self) -> Option<i32> {");
+    out.open("match self {");
+    for api in &with {
+        out.line(&format!(
+            "ResponseBody::{}(body) => Some(body.throttle_time_ms),",
+            api.name
+        ));
+    }
+    out.line(&format!("{} => None,", pattern(&without, "_")));
+    out.close("}");
+    out.close("}");
+    out.line("");
+    out.line("/// Asks the client to be silent; does nothing to a response that cannot say so.");
+    out.open("pub fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {");
+    out.open("match self {");
+    for api in &with {
+        out.line(&format!(
+            "ResponseBody::{}(body) => body.throttle_time_ms = throttle_time_ms,",
+            api.name
+        ));
+    }
+    out.line(&format!("{} => {{}}", pattern(&without, "_")));
+    out.close("}");
+    out.close("}");
 }
 
 fn emit_conversions(out: &mut Source, name: &str, noun: &str) {

@@ -167,7 +167,10 @@ fn put(field: &Field, versions: Versions) -> String {
         };
     }
     match (&field.kind, null(field, versions)) {
-        (Kind::Struct(_), _) => format!("{place}.encode(w, version)"),
+        (Kind::Struct(_), None) => format!("{place}.encode(w, version)"),
+        (Kind::Struct(_), Some(null)) => {
+            format!("w.put_nullable_struct({place}.as_ref(), {null}, version)")
+        }
         (kind, _) if kind.is_scalar() => format!("w.put_{noun}({place})"),
         (_, None) => format!("w.put_{noun}(&{place}, form)"),
         (_, Some(null)) => format!("w.put_nullable_{noun}({place}.as_ref(), {null}, form)"),
@@ -190,7 +193,10 @@ fn get(def: &StructDef<'_>, field: &Field, versions: Versions) -> String {
         };
     }
     match (&field.kind, null(field, versions)) {
-        (Kind::Struct(name), _) => format!("{name}::decode(r, version)"),
+        (Kind::Struct(name), None) => format!("{name}::decode(r, version)"),
+        (Kind::Struct(name), Some(null)) => {
+            format!("r.nullable_struct({null}, |r| {name}::decode(r, version))")
+        }
         (kind, _) if kind.is_scalar() => format!("r.{noun}()"),
         (_, None) => format!("r.{noun}(form)"),
         (_, Some(null)) => format!("r.nullable_{noun}({null}, form)"),
@@ -258,9 +264,10 @@ fn element_bytes(def: &StructDef<'_>, kind: &Kind, children: &[Field], version: 
                 .iter()
                 .filter(|child| child.tag.is_none() && child.versions.contains(version));
             let fields: usize = plain
-                .map(|child| match child.is_array {
-                    true => length(4),
-                    false => element_bytes(def, &child.kind, &child.children, version),
+                .map(|child| match (child.is_array, &child.kind) {
+                    (true, _) => length(4),
+                    (false, Kind::Struct(_)) if child.nullable.is_some() => 1,
+                    (false, _) => element_bytes(def, &child.kind, &child.children, version),
                 })
                 .sum();
             fields + usize::from(def.is_flexible(version))

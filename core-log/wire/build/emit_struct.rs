@@ -55,6 +55,9 @@ fn collect<'a>(
         let (Kind::Struct(name), Some(versions)) = (&field.kind, field.versions.intersect(known)) else {
             continue;
         };
+        if field.is_repeated {
+            continue;
+        }
         found.push(StructDef {
             name,
             versions,

@@ -2,6 +2,8 @@
 //!
 //! Refuses anything it does not understand, with the line number; nothing is guessed.
 
+use std::collections::BTreeMap;
+
 use super::schema::{Api, Field, Kind, Message, OPEN_END, Table, Versions};
 
 /// One meaningful line: its number in the file, its indentation in steps of two spaces, its text.
@@ -36,7 +38,8 @@ pub(crate) fn parse(text: &str, table: &mut Table) -> Result<(), String> {
             ["data", name, "versions", versions, "flexible", flexible] => {
                 let versions = closed_versions(versions).map_err(|error| at(head, &error))?;
                 let first_flexible = first_flexible(flexible).map_err(|error| at(head, &error))?;
-                let (fields, tail) = fields(tail, 1, versions)?;
+                let (mut fields, tail) = fields(tail, 1, versions)?;
+                repeat_structs(&mut fields, versions, &mut BTreeMap::new());
                 table.data.push(Message {
                     name: name.to_string(),
                     versions,
@@ -87,7 +90,8 @@ fn half<'a, 'b>(
     if first.text != keyword || first.depth != 0 {
         return Err(at(first, &format!("expected `{keyword}`")));
     }
-    let (fields, tail) = fields(tail, 1, versions)?;
+    let (mut fields, tail) = fields(tail, 1, versions)?;
+    repeat_structs(&mut fields, versions, &mut BTreeMap::new());
     Ok((
         Message {
             name: name.to_string(),
@@ -126,6 +130,29 @@ fn fields<'a, 'b>(
     Ok((found, lines))
 }
 
+/// Gives a struct field without fields of its own those of the struct of that name further up in the message. A struct
+/// that would reach into more versions than its definition stays without, and the check of the table refuses it.
+fn repeat_structs(
+    fields: &mut [Field],
+    covered: Versions,
+    known: &mut BTreeMap<String, (Versions, Vec<Field>)>,
+) {
+    for field in fields {
+        let (Kind::Struct(name), Some(versions)) = (&field.kind, field.versions.intersect(covered)) else {
+            continue;
+        };
+        if !field.children.is_empty() {
+            repeat_structs(&mut field.children, versions, known);
+            known.insert(name.clone(), (versions, field.children.clone()));
+        } else if let Some((defined, children)) = known.get(name)
+            && versions.intersect(*defined) == Some(versions)
+        {
+            field.children = children.clone();
+            field.is_repeated = true;
+        }
+    }
+}
+
 /// `name: type versions [nullable versions] [tag number] [secret] [= default]`
 fn field(text: &str) -> Result<Field, String> {
     let (name, rest) = text.split_once(':').ok_or("expected `name: type versions`")?;
@@ -150,6 +177,7 @@ fn field(text: &str) -> Result<Field, String> {
         default: None,
         is_secret: false,
         children: Vec::new(),
+        is_repeated: false,
     };
     while let Some(word) = words.next() {
         if word == "secret" {
@@ -173,9 +201,8 @@ fn field(text: &str) -> Result<Field, String> {
 }
 
 fn check_field(field: &Field) -> Result<(), String> {
-    let can_be_null = field.is_array || matches!(field.kind, Kind::String | Kind::Bytes | Kind::Records);
-    if field.nullable.is_some() && !can_be_null {
-        return Err("only strings, bytes, records and arrays can be null".to_string());
+    if field.nullable.is_some() && !field.is_array && field.kind.is_scalar() {
+        return Err("only strings, bytes, records, structs and arrays can be null".to_string());
     }
     if field.kind == Kind::Records && (field.is_array || field.nullable.is_none()) {
         return Err("records are one nullable field".to_string());

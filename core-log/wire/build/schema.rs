@@ -91,6 +91,8 @@ pub(crate) struct Field {
     pub(crate) default: Option<String>,
     pub(crate) is_secret: bool,
     pub(crate) children: Vec<Field>,
+    /// The struct is defined by an earlier field of the message; the children are copies.
+    pub(crate) is_repeated: bool,
 }
 
 /// A request, a response or a data format.
@@ -160,7 +162,9 @@ fn check_fields(owner: &str, fields: &[Field], structs: &mut BTreeSet<String>) -
         {
             return Err(format!("{place}: tag {tag} is taken"));
         }
-        if let Kind::Struct(name) = &field.kind {
+        if let Kind::Struct(name) = &field.kind
+            && !field.is_repeated
+        {
             if !structs.insert(name.clone()) {
                 return Err(format!("{place}: struct {name} is defined twice in one message"));
             }

@@ -132,7 +132,9 @@ const UNSTABLE_FIELDS: [(&str, &str); 6] = [
 
 /// The oracle's `Debug` text of a default, without its wrapper types and its store of unknown tags.
 fn theirs_shown(module: &str, value: &impl std::fmt::Debug) -> String {
-    let mut text = format!("{value:?}").replace(&format!(", {NO_UNKNOWN_TAGS}"), "");
+    let mut text = format!("{value:?}")
+        .replace(&format!(", {NO_UNKNOWN_TAGS}"), "")
+        .replace("_match: ", "match_name: ");
     for (_, field) in UNSTABLE_FIELDS
         .iter()
         .filter(|(prefix, _)| module.starts_with(prefix))

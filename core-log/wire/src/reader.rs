@@ -290,6 +290,20 @@ impl FrameReader {
         }
     }
 
+    /// A struct or null: one byte says which, negative for null, in classic and flexible versions alike.
+    pub fn nullable_struct<T>(
+        &mut self,
+        null: Null,
+        mut decode: impl FnMut(&mut FrameReader) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        let start = self.position;
+        let present = (self.i8()? >= 0).then_some(());
+        match self.refuse_null(start, null, present)? {
+            Some(()) => decode(self).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// A record set that is never null, sharing the frame's buffer; nothing inside is looked at.
     pub fn records(&mut self, form: Form) -> Result<Bytes, DecodeError> {
         self.bytes(form)

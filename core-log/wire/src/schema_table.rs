@@ -25,6 +25,7 @@ fn parser_names_line_and_fault() {
         ("  a: int32 0+ # comment", "fine"),
         ("  a: string 2+ nullable 3+ tag 0 = null", "fine"),
         ("  a: Inner 2+\n    b: [int32] 2+", "fine"),
+        ("  a: Inner 2+ nullable 3+ = null\n    b: int32 2+", "fine"),
         ("  a: bytes 2+ secret", "fine"),
         (
             "   a: int32 0+",
@@ -49,7 +50,7 @@ fn parser_names_line_and_fault() {
         ),
         (
             "  a: int32 2+ nullable 2+",
-            "2: only strings, bytes, records and arrays can be null: a: int32 2+ nullable 2+",
+            "2: only strings, bytes, records, structs and arrays can be null: a: int32 2+ nullable 2+",
         ),
         (
             "  a: int8 2+ = 300",
@@ -70,6 +71,11 @@ fn parser_names_line_and_fault() {
             "Thing.b: tag 0 is taken",
         ),
         ("  a: Inner 2+", "Thing.a: struct Inner has no fields"),
+        ("  a: Inner 3+\n    b: int8 3+\n  c: [Inner] 4+", "fine"),
+        (
+            "  a: Inner 3+\n    b: int8 3+\n  c: Inner 2+",
+            "Thing.c: struct Inner is defined twice in one message",
+        ),
         (
             "request",
             "2: expected `api` or `data` with versions and flexible: request",

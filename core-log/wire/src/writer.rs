@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::reader::MAX_STRING_BYTES;
 use crate::tags::TagWriter;
-use crate::{EncodeError, Form, Frame, Null};
+use crate::{EncodeError, Form, Frame, Message, Null};
 
 /// Byte fields from this size on are shared instead of copied.
 const SHARE_FROM_BYTES: usize = 1024;
@@ -241,6 +241,20 @@ impl FrameWriter {
                 Ok(None)
             }
             (value, _) => Ok(value),
+        }
+    }
+
+    /// A struct or null: one byte, 1 or -1, then the struct if there is one.
+    pub fn put_nullable_struct<T: Message + Default>(&mut self, value: Option<&T>, null: Null, version: i16) {
+        match self.legal_null(value, null) {
+            Ok(value) => {
+                self.put_i8(1);
+                match value {
+                    Some(value) => value.encode(self, version),
+                    None => T::default().encode(self, version),
+                }
+            }
+            Err(WireNull) => self.put_i8(-1),
         }
     }
 
