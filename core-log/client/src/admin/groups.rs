@@ -6,7 +6,9 @@ use highwater_types::{ByteString, Bytes, PartitionId, TopicName, TopicPartition}
 use highwater_wire::{
     ApiKey, ErrorCode,
     messages::{
-        DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest, OffsetDeleteRequest,
+        ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest,
+        OffsetDeleteRequest,
+        consumer_group_describe_response::Member,
         describe_groups_response::DescribedGroupMember,
         offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic},
     },
@@ -18,6 +20,9 @@ use crate::{
     client::Retry,
     consumer::{coordinator::Coordinator, protocol},
 };
+
+/// The state of a group nobody knows.
+const DEAD: &str = "Dead";
 
 /// A group in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +65,7 @@ pub struct GroupMember {
     pub client_host: ByteString,
     /// What it reads; empty when the assignment is not a consumer's.
     pub assignment: Vec<TopicPartition>,
-    /// The assignment as the group's leader wrote it.
+    /// The assignment as the group's leader wrote it; empty where the coordinator assigns (KIP-848).
     pub raw_assignment: Bytes,
 }
 
@@ -126,6 +131,40 @@ impl Admin {
         Ok(answers)
     }
 
+    /// A group of the newer protocol (KIP-848); `None` if it is not one, or the broker knows no such groups.
+    async fn describe_consumer_group(
+        &self,
+        group_id: &ByteString,
+        coordinator: &BrokerInfo,
+    ) -> Result<Option<GroupDescription>, ClientError> {
+        const API: ApiKey = ApiKey::ConsumerGroupDescribe;
+        let broker = self.core.network.broker(&coordinator.address()).await?;
+        let request = ConsumerGroupDescribeRequest {
+            group_ids: vec![group_id.clone()],
+            ..Default::default()
+        };
+        let response = match broker.call(request).await {
+            Err(ClientError::UnsupportedApi { .. }) => return Ok(None),
+            response => response?,
+        };
+        let mut groups = response.groups.into_iter();
+        let Some(group) = groups.find(|group| group.group_id == *group_id) else {
+            return Ok(None);
+        };
+        if group.error_code == ErrorCode::GroupIdNotFound.code() {
+            return Ok(None);
+        }
+        ClientError::check(API, group.error_code, group_id, group.error_message)?;
+        Ok(Some(GroupDescription {
+            group_id: group.group_id,
+            state: group.group_state,
+            protocol_type: protocol::PROTOCOL_TYPE,
+            protocol: group.assignor_name,
+            coordinator: coordinator.clone(),
+            members: group.members.into_iter().map(described_consumer).collect(),
+        }))
+    }
+
     async fn describe_group(&self, group_id: &ByteString) -> Result<GroupDescription, ClientError> {
         const API: ApiKey = ApiKey::DescribeGroups;
         let info = self.core.find_coordinator(group_id).await?;
@@ -144,6 +183,19 @@ impl Admin {
             missing: group_id.to_string(),
         };
         let group = group.ok_or_else(missing)?;
+        // Up to version 5 the state says it, later an error (KIP-1043).
+        let is_not_found = group.error_code == ErrorCode::GroupIdNotFound.code();
+        if is_not_found || &*group.group_state == DEAD {
+            let consumer_group = self.describe_consumer_group(group_id, &info).await?;
+            return Ok(consumer_group.unwrap_or_else(|| GroupDescription {
+                group_id: group_id.clone(),
+                state: ByteString::from_static(DEAD),
+                protocol_type: ByteString::new(),
+                protocol: ByteString::new(),
+                coordinator: info,
+                members: Vec::new(),
+            }));
+        }
         ClientError::check(API, group.error_code, group_id, group.error_message)?;
         let is_consumer = group.protocol_type == protocol::PROTOCOL_TYPE;
         Ok(GroupDescription {
@@ -274,6 +326,25 @@ impl Admin {
             }
         }
         Ok(answers)
+    }
+}
+
+fn described_consumer(member: Member) -> GroupMember {
+    let topics = member.assignment.topic_partitions.into_iter();
+    let named = topics.filter_map(|topic| Some((TopicName::new(topic.topic_name).ok()?, topic.partitions)));
+    let assignment = named.flat_map(|(topic, partitions)| {
+        partitions.into_iter().map(move |partition| TopicPartition {
+            topic: topic.clone(),
+            partition: PartitionId::new(partition),
+        })
+    });
+    GroupMember {
+        member_id: member.member_id,
+        group_instance_id: member.instance_id,
+        client_id: member.client_id,
+        client_host: member.client_host,
+        assignment: assignment.collect(),
+        raw_assignment: Bytes::new(),
     }
 }
 
