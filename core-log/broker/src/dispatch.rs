@@ -108,10 +108,12 @@ impl Broker {
             | RequestBody::Heartbeat(_)
             | RequestBody::LeaveGroup(_)
             | RequestBody::OffsetCommit(_)
-            | RequestBody::OffsetFetch(_) => groups::handle(self, context, version, body).await,
+            | RequestBody::OffsetFetch(_)
+            | RequestBody::ConsumerGroupHeartbeat(_) => groups::handle(self, context, version, body).await,
             RequestBody::DescribeGroups(_)
             | RequestBody::ListGroups(_)
             | RequestBody::DeleteGroups(_)
+            | RequestBody::ConsumerGroupDescribe(_)
             | RequestBody::OffsetDelete(_) => group_admin::handle(self, context, version, body).await,
             RequestBody::CreateTopics(r) => ResponseBody::CreateTopics(topics::create(self, r).await),
             RequestBody::DeleteTopics(r) => {

@@ -20,7 +20,15 @@ pub(crate) struct FeatureRow {
 }
 
 /// Every feature, sorted by name.
-pub(crate) const FEATURES: &[FeatureRow] = &[];
+pub(crate) const FEATURES: &[FeatureRow] = &[
+    // Consumer groups whose partitions the coordinator assigns (KIP-848).
+    FeatureRow {
+        name: "group.version",
+        min: 0,
+        max: 1,
+        default_level: 1,
+    },
+];
 
 /// What an answer of `version` lists as supported: below version 4 nothing that begins at level 0, because older
 /// clients refuse such an answer as a whole.

@@ -78,7 +78,7 @@ fn record_groups(broker: &Broker, extents: &Extents) {
     broker.groups.for_each_shard(|shard| {
         for (group_id, group) in shard.durable().groups() {
             let group_label = group_id.to_string();
-            let members = group.metadata().map_or(0, |metadata| metadata.members.len());
+            let members = group.member_count();
             gauge!("kafka_consumergroup_members", "consumergroup" => group_label.clone()).set(members as f64);
             for (topic, partitions) in group.offsets() {
                 let topic_labels = [

@@ -11,20 +11,22 @@
 
 mod load;
 mod refusal;
+mod topics;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use futures::future::join_all;
+use highwater_cluster::MetadataImage;
 use highwater_coordinator::{
     ClientContext, Effects, GroupConfig, GroupRequest, GroupShard, Monotonic, Now, RequestToken, Routed,
-    merge_responses, route,
+    Topics, merge_responses, route,
 };
 use highwater_types::record::{BatchBuilder, BatchOptions, RecordBatch};
 use highwater_types::{PartitionId, Timestamp, TopicName};
 use highwater_wire::{ErrorCode, ResponseBody};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +34,8 @@ use crate::clock::Clock;
 use crate::error::ApiError;
 use crate::limits::MAX_PENDING_GROUP_REQUESTS;
 use crate::log::partition::Partition;
+
+use self::topics::ImageTopics;
 
 pub(crate) use refusal::refuse;
 
@@ -43,6 +47,7 @@ pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub(crate) struct GroupHost {
     config: GroupConfig,
     clock: Clock,
+    latest: watch::Receiver<Arc<MetadataImage>>,
     shards: RwLock<BTreeMap<PartitionId, Arc<ShardHost>>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -53,6 +58,7 @@ struct ShardHost {
     partition: Arc<Partition>,
     config: GroupConfig,
     clock: Clock,
+    latest: watch::Receiver<Arc<MetadataImage>>,
     state: Mutex<ShardState>,
     /// Wakes the timer task when a deadline moved before the one it sleeps for.
     earlier: Notify,
@@ -70,10 +76,16 @@ struct ShardState {
 }
 
 impl GroupHost {
-    pub(crate) fn new(config: GroupConfig, clock: Clock, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(
+        config: GroupConfig,
+        clock: Clock,
+        latest: watch::Receiver<Arc<MetadataImage>>,
+        stopping: CancellationToken,
+    ) -> Self {
         GroupHost {
             config,
             clock,
+            latest,
             shards: RwLock::default(),
             tasks: TaskTracker::new(),
             stopping,
@@ -110,6 +122,7 @@ impl GroupHost {
             partition,
             config: self.config.clone(),
             clock: self.clock,
+            latest: self.latest.clone(),
             state: Mutex::new(ShardState {
                 shard: GroupShard::new(self.config.clone()),
                 waiting: HashMap::new(),
@@ -151,7 +164,7 @@ impl GroupHost {
                     .collect(),
                 Routed::EveryShard(part) => shards
                     .values()
-                    .map(|host| (Some(Arc::clone(host)), part.clone()))
+                    .map(|host| (Some(Arc::clone(host)), GroupRequest::clone(&part)))
                     .collect(),
             }
         };
@@ -232,6 +245,7 @@ impl ShardHost {
             state.last_token += 1;
             let token = state.last_token;
             state.waiting.insert(token, send);
+            self.look_at_topics(&mut state);
             let effects = state.shard.handle(RequestToken::new(token), client, request, now);
             self.carry_out(&mut state, effects, now.wall);
             self.arm(&state);
@@ -240,6 +254,15 @@ impl ShardHost {
         tokio::select! {
             answer = answer => answer.unwrap_or(on_loss),
             () = self.gone.cancelled() => on_loss,
+        }
+    }
+
+    /// Shows the shard the latest topics. Cheap while they have not changed.
+    fn look_at_topics(&self, state: &mut ShardState) {
+        let known = state.shard.topics_version();
+        let topics = ImageTopics(Arc::clone(&self.latest.borrow()));
+        if topics.version() != known {
+            state.shard.set_topics(Arc::new(topics));
         }
     }
 
@@ -307,6 +330,7 @@ impl ShardHost {
     fn tick(&self) {
         let mut state = self.lock();
         let now = self.now();
+        self.look_at_topics(&mut state);
         let effects = state.shard.handle_timeout(now);
         self.carry_out(&mut state, effects, now.wall);
     }

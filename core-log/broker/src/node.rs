@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use highwater_cluster::decide::{BrokerRegistration, register_broker};
 use highwater_cluster::{BrokerProperties, BrokerSettings, ConfigView, EndpointRecord, MetadataImage};
-use highwater_coordinator::GroupConfig;
+use highwater_coordinator::{AssignorKind, GroupConfig};
 use highwater_storage::{
     CorruptionPolicy, DataDir, DataDirOptions, Disk, MetaProperties, StdDisk, StorageError,
 };
@@ -265,6 +265,7 @@ async fn serve(
 ) -> Result<(Arc<Broker>, i64), NodeError> {
     let broker_epoch = register(&*quorum, config.node_id, endpoints).await?;
     let latest = quorum.image();
+    let groups_latest = latest.clone();
     let image = Arc::clone(&latest.borrow());
     identify(&data_dir, config, &image)?;
     let view = ConfigView {
@@ -296,7 +297,7 @@ async fn serve(
         latest,
         partitions: PartitionTable::new(data_dir, table, clock),
         fetch_sessions: FetchSessions::new(fetch_session_slots),
-        groups: GroupHost::new(group_config(&settings), clock, stopping.clone()),
+        groups: GroupHost::new(group_config(&settings), clock, groups_latest, stopping.clone()),
         producer_ids: ProducerIds::default(),
         telemetry: Telemetry::new(),
         settings,
@@ -385,6 +386,14 @@ const NEVER_MS: u64 = 10 * 365 * 24 * 3_600_000;
 fn group_config(settings: &BrokerSettings) -> GroupConfig {
     let defaults = GroupConfig::default();
     let max_group_size = usize::try_from(settings.group_max_size).unwrap_or(usize::MAX);
+    let mut assignors: Vec<AssignorKind> = settings
+        .group_consumer_assignors
+        .iter()
+        .filter_map(|name| AssignorKind::from_name(name))
+        .collect();
+    if assignors.is_empty() {
+        assignors = defaults.consumer_assignors.clone();
+    }
     GroupConfig {
         min_session_timeout_ms: settings.group_min_session_timeout_ms,
         max_session_timeout_ms: settings.group_max_session_timeout_ms,
@@ -394,6 +403,17 @@ fn group_config(settings: &BrokerSettings) -> GroupConfig {
         offsets_retention_ms: settings.offsets_retention_ms,
         offsets_retention_check_interval_ms: u64::try_from(settings.offsets_retention_check_interval_ms)
             .unwrap_or(defaults.offsets_retention_check_interval_ms),
+        consumer_session_timeout_ms: u64::from(settings.group_consumer_session_timeout_ms),
+        consumer_heartbeat_interval_ms: settings.group_consumer_heartbeat_interval_ms,
+        consumer_max_group_size: usize::try_from(settings.group_consumer_max_size)
+            .unwrap_or(usize::MAX)
+            .min(defaults.consumer_max_group_size),
+        consumer_assignors: assignors,
+        // The registry lets no other word through.
+        migration_policy: settings
+            .group_consumer_migration_policy
+            .parse()
+            .unwrap_or_default(),
         ..defaults
     }
 }

@@ -1,8 +1,7 @@
 //! The versions a node advertises and accepts: one row per API, narrower than what the codec knows.
 //!
 //! A row's maximum is the newest version whose *semantics* hold here, not the newest that decodes; the rows of the
-//! data path are those of Apache Kafka 4.1. Kept out on purpose: OffsetCommit and OffsetFetch 9+ (the new group
-//! protocol), the transaction APIs, SASL. Traps kept in on purpose: Produce is advertised from 0 although 0 to 2
+//! data path and of groups are those of Apache Kafka 4.1. Kept out on purpose: the transaction APIs, SASL. Traps kept in on purpose: Produce is advertised from 0 although 0 to 2
 //! close the connection, as in Kafka, since older librdkafka looks for an exact old version before it compresses
 //! (KAFKA-18659); JoinGroup is advertised and served from 0, from which the same library infers group support.
 
@@ -40,14 +39,14 @@ pub(crate) const TABLE: &[ApiRow] = &[
     row(ApiKey::Fetch, 4, 18),
     row(ApiKey::ListOffsets, 1, 10),
     row(ApiKey::Metadata, 0, 13),
-    row(ApiKey::OffsetCommit, 2, 8),
-    row(ApiKey::OffsetFetch, 1, 8),
-    row(ApiKey::FindCoordinator, 0, 4),
+    row(ApiKey::OffsetCommit, 2, 9),
+    row(ApiKey::OffsetFetch, 1, 9),
+    row(ApiKey::FindCoordinator, 0, 6),
     row(ApiKey::JoinGroup, 0, 9),
     row(ApiKey::Heartbeat, 0, 4),
     row(ApiKey::LeaveGroup, 0, 5),
     row(ApiKey::SyncGroup, 0, 5),
-    row(ApiKey::DescribeGroups, 0, 5),
+    row(ApiKey::DescribeGroups, 0, 6),
     row(ApiKey::ListGroups, 0, 5),
     row(ApiKey::ApiVersions, 0, 4),
     row(ApiKey::CreateTopics, 2, 7),
@@ -62,6 +61,8 @@ pub(crate) const TABLE: &[ApiRow] = &[
     row(ApiKey::IncrementalAlterConfigs, 0, 1),
     row(ApiKey::OffsetDelete, 0, 0),
     row(ApiKey::DescribeCluster, 0, 1),
+    row(ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    row(ApiKey::ConsumerGroupDescribe, 0, 1),
 ];
 
 /// The row of `key`, if this node serves it.

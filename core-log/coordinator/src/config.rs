@@ -1,5 +1,7 @@
 //! The settings of consumer groups, under Kafka's names and with Kafka's defaults.
 
+use crate::consumer::assignor::AssignorKind;
+use crate::consumer::migrate::MigrationPolicy;
 use crate::limits;
 
 /// Settings of every group of a shard. Fields name the Kafka setting they stand for.
@@ -30,6 +32,16 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms` (10 min).
     pub offsets_retention_check_interval_ms: u64,
+    /// `group.consumer.session.timeout.ms` (45 s): how long a member of a consumer group may be silent.
+    pub consumer_session_timeout_ms: u64,
+    /// `group.consumer.heartbeat.interval.ms` (5 s): how often its members are told to send a heartbeat.
+    pub consumer_heartbeat_interval_ms: i32,
+    /// `group.consumer.max.size`.
+    pub consumer_max_group_size: usize,
+    /// `group.consumer.assignors`; the first one is the default. Never empty.
+    pub consumer_assignors: Vec<AssignorKind>,
+    /// `group.consumer.migration.policy`.
+    pub migration_policy: MigrationPolicy,
 }
 
 impl Default for GroupConfig {
@@ -47,6 +59,11 @@ impl Default for GroupConfig {
             offset_metadata_max_units: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             offsets_retention_check_interval_ms: 10 * 60 * 1_000,
+            consumer_session_timeout_ms: 45_000,
+            consumer_heartbeat_interval_ms: 5_000,
+            consumer_max_group_size: limits::DEFAULT_GROUP_MAX_SIZE,
+            consumer_assignors: vec![AssignorKind::Uniform, AssignorKind::Range],
+            migration_policy: MigrationPolicy::default(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //! - GRP-1: equal records in equal order give equal state, whoever replays them.
-//! - A group without metadata and without offsets is not in the map.
+//! - A group without metadata, without a consumer group's records and without offsets is not in the map.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use highwater_types::{LeaderEpoch, Offset, PartitionId, Timestamp};
 
+use crate::consumer::group::ConsumerGroup;
+use crate::consumer::records::{self as consumer, Change};
+use crate::records::codec::Reader;
 use crate::records::{
     GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue, RecordKey, ReplayError,
 };
@@ -32,6 +35,7 @@ pub struct CommittedOffset {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DurableGroup {
     metadata: Option<GroupMetadataValue>,
+    consumer: Option<ConsumerGroup>,
     offsets: BTreeMap<ByteString, BTreeMap<PartitionId, CommittedOffset>>,
     offset_count: usize,
 }
@@ -48,12 +52,29 @@ pub struct DurableState {
 pub(crate) enum Replayed {
     Offset { group: ByteString },
     Metadata { group: ByteString },
+    Consumer { group: ByteString, is_deletion: bool },
 }
 
 impl DurableGroup {
     /// The group as of its last rebalance; `None` if only offsets were ever committed.
     pub fn metadata(&self) -> Option<&GroupMetadataValue> {
         self.metadata.as_ref()
+    }
+
+    /// The group as the newer protocol has it (KIP-848); `None` for a classic one.
+    pub fn consumer(&self) -> Option<&ConsumerGroup> {
+        self.consumer.as_ref()
+    }
+
+    /// How many members are on record.
+    pub fn member_count(&self) -> usize {
+        let classic = self
+            .metadata
+            .as_ref()
+            .map_or(0, |metadata| metadata.members.len());
+        self.consumer
+            .as_ref()
+            .map_or(classic, ConsumerGroup::member_count)
     }
 
     /// The committed offset of one partition.
@@ -72,7 +93,7 @@ impl DurableGroup {
     }
 
     fn is_vacant(&self) -> bool {
-        self.metadata.is_none() && self.offset_count == 0
+        self.metadata.is_none() && self.consumer.is_none() && self.offset_count == 0
     }
 
     fn put_offset(&mut self, topic: ByteString, partition: PartitionId, value: OffsetCommitValue) {
@@ -140,6 +161,21 @@ impl DurableState {
                     None => self.change_existing(&group, |state| state.metadata = None),
                 }
                 Ok(Replayed::Metadata { group })
+            }
+            RecordKey::Consumer { version, rest } => {
+                let (group, change) = consumer::decode(version, &mut Reader::new(rest), value)?;
+                let is_deletion = change.is_deletion();
+                match change {
+                    Change::Group(None) => self.change_existing(&group, |state| state.consumer = None),
+                    Change::SubscriptionMetadata => {}
+                    change if is_deletion => self.change_existing(&group, |state| {
+                        if let Some(consumer) = &mut state.consumer {
+                            consumer.apply(&change);
+                        }
+                    }),
+                    change => self.entry(&group).consumer.get_or_insert_default().apply(&change),
+                }
+                Ok(Replayed::Consumer { group, is_deletion })
             }
         }
     }

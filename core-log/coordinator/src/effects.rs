@@ -4,8 +4,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use highwater_types::Timestamp;
 use highwater_wire::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, DescribeGroupsRequest,
+    HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use highwater_wire::{ErrorCode, ResponseBody};
 
@@ -78,6 +79,8 @@ pub enum GroupRequest {
     List(ListGroupsRequest),
     Delete(DeleteGroupsRequest),
     OffsetDelete(OffsetDeleteRequest),
+    ConsumerHeartbeat(ConsumerGroupHeartbeatRequest),
+    ConsumerDescribe(ConsumerGroupDescribeRequest),
 }
 
 /// A record to append to the shard's partition of `__consumer_offsets`; no value is a tombstone.
@@ -147,6 +150,10 @@ fn fail_body(body: &mut ResponseBody, append_error: ErrorCode) {
             sync.assignment = Bytes::new();
         }
         ResponseBody::Heartbeat(heartbeat) => heartbeat.error_code = group_error,
+        ResponseBody::ConsumerGroupHeartbeat(heartbeat) => {
+            heartbeat.error_code = group_error;
+            heartbeat.assignment = None;
+        }
         ResponseBody::LeaveGroup(leave) => {
             leave.error_code = group_error;
             leave.members.clear();

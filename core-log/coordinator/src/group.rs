@@ -32,7 +32,7 @@ use crate::subscription::{CONSUMER_PROTOCOL_TYPE, union_of_topics};
 
 /// Records and requests may name any time, but a round of waiting is never shorter: a timer of zero would be due again as
 /// soon as it fired, and absent static members get round after round until their sessions end.
-const SHORTEST_TIMEOUT_MS: u64 = 100;
+pub(crate) const SHORTEST_TIMEOUT_MS: u64 = 100;
 
 /// Where a group stands in its rebalance. A group that does not exist is what Kafka calls Dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +210,28 @@ impl Member {
         }
     }
 
+    /// A member of a consumer group that spoke the classic protocol all along.
+    pub(crate) fn downgraded(
+        metadata: &crate::consumer::records::MemberMetadata,
+        session_timeout_ms: i32,
+        protocols: Vec<Protocol>,
+        assignment: Bytes,
+    ) -> Self {
+        Self {
+            instance_id: metadata.instance_id.clone(),
+            client_id: metadata.client_id.clone(),
+            client_host: metadata.client_host.clone(),
+            rebalance_timeout_ms: metadata.rebalance_timeout_ms,
+            session_timeout_ms,
+            protocols,
+            assignment,
+            is_new: false,
+            owes_sync: false,
+            joining: None,
+            syncing: None,
+        }
+    }
+
     /// The member's metadata for a protocol; empty if it does not offer it.
     pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
         let found = self.protocols.iter().find(|offered| offered.name == protocol);
@@ -292,6 +314,23 @@ impl LiveGroup {
         };
         group.refresh_subscribed_topics();
         group
+    }
+
+    /// What a consumer group becomes when only classic members are left: stable, at the consumer group's epoch.
+    /// `None` if the members have no protocol in common.
+    pub(crate) fn downgraded(epoch: i32, members: Vec<(ByteString, Member)>, now: Timestamp) -> Option<Self> {
+        let mut group = Self::empty();
+        group.generation = GenerationId::new(epoch);
+        group.protocol_type = Some(ByteString::from_static(CONSUMER_PROTOCOL_TYPE));
+        group.state_since = Some(now);
+        for (member_id, member) in members {
+            group.insert(member_id, member);
+        }
+        group.leader = group.members.keys().next().cloned();
+        group.protocol_name = Some(group.select_protocol()?);
+        group.phase = Phase::Stable;
+        group.refresh_subscribed_topics();
+        Some(group)
     }
 
     /// The group's record, for the assignments its members have now.

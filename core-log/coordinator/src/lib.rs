@@ -5,8 +5,8 @@
 //! failover is replay. The records are Kafka's own, byte for byte; Kafka's tools read them.
 //!
 //! This crate is pure: no clock, disk, network, environment, randomness or threads. Time, member-id seeds and
-//! client addresses come in as values. It refuses the newer consumer-group protocol (KIP-848), share groups and
-//! transactional offset commits, and it does not know which topics exist: the host checks that.
+//! client addresses come in as values, and so does the list of topics ([`Topics`]), which consumer groups of the newer
+//! protocol (KIP-848, `consumer`) need. It refuses share and streams groups and transactional offset commits.
 //!
 //! # The host's part
 //! 1. Find the partition of a group with [`partition_for_group`], and give each shard only its own groups
@@ -22,14 +22,16 @@
 //! # Invariants
 //! - GRP-1: the durable state equals a fresh replay of every record appended so far.
 //! - GRP-2: each request token is answered exactly once, by `handle`, `handle_timeout`, `unload` or `fail`.
-//! - GRP-3: a group's generation never goes down while the shard lives, and an assignment is handed out only
-//!   after the record that holds it.
+//! - GRP-3: a group's generation never goes down while the shard lives, unless the group is empty and changes its
+//!   protocol, and an assignment is handed out only after the record that holds it.
 //! - GRP-4: what a client can make a shard hold is bounded ([`limits`]).
 //!
 //! # Reading order
-//! [`effects`], [`config`], [`limits`], [`records`], `durable`, `timers`, `group`, `shard`, [`routing`].
+//! [`effects`], [`config`], [`limits`], [`records`], `durable`, `timers`, `group`, `shard`, [`topics`], `consumer`,
+//! [`routing`].
 
 pub mod config;
+mod consumer;
 mod durable;
 pub mod effects;
 mod group;
@@ -41,10 +43,15 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 mod timers;
+pub mod topics;
 
 pub use config::GroupConfig;
+pub use consumer::assignor::AssignorKind;
+pub use consumer::group::ConsumerGroup;
+pub use consumer::migrate::{MigrationPolicy, UnknownMigrationPolicy};
 pub use durable::{CommittedOffset, DurableGroup, DurableState};
 pub use effects::{ClientContext, CoordinatorRecord, Effects, GroupRequest, Monotonic, Now, RequestToken};
 pub use records::ReplayError;
 pub use routing::{Routed, merge_responses, partition_for_group, route};
 pub use shard::GroupShard;
+pub use topics::{TopicFacts, Topics};

@@ -32,6 +32,15 @@ pub const DEFAULT_MAX_OFFSETS_PER_GROUP: usize = 1_000_000;
 /// Tombstones of one expiry sweep; the rest follows in the next call, so that one batch stays small.
 pub const MAX_RECORDS_PER_SWEEP: usize = 1_000;
 
+/// Length of a subscribed regular expression. Topic names have at most 249 bytes.
+pub const MAX_REGEX_BYTES: usize = 1_024;
+
+/// Memory of one compiled expression, and of its cache while it runs.
+pub const MAX_REGEX_PROGRAM_BYTES: usize = 256 * 1024;
+
+/// Different expressions in one group: all are matched against all topics when topics change.
+pub const MAX_REGEXES_PER_GROUP: usize = 64;
+
 const _: () = assert!(MAX_CLIENT_ID_BYTES_IN_MEMBER_ID + 37 < MAX_STRING_BYTES);
 const _: () = assert!(DEFAULT_MAX_SUBSCRIPTION_BYTES_PER_GROUP <= DEFAULT_MAX_SUBSCRIPTION_BYTES_PER_SHARD);
 const _: () = assert!(MAX_RECORDS_PER_SWEEP > 0);

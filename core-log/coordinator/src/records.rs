@@ -16,7 +16,8 @@
 //!
 //! Version 4 of both values is flexible: compact strings, bytes and arrays, tagged fields at the end of each
 //! struct. We write what Kafka writes today: v3, and v1 for a commit that carries its own expiry; v4 can be
-//! written too. All versions are read. Unknown tagged fields are skipped.
+//! written too. All versions are read. Unknown tagged fields are skipped. The records of consumer groups (KIP-848)
+//! are in `consumer::records`.
 //!
 //! # Invariants
 //! - Decoding never panics and reserves nothing that the bytes at hand do not pay for.
@@ -29,14 +30,17 @@ use bytestring::ByteString;
 use highwater_types::{GenerationId, LeaderEpoch, Offset, PartitionId, Timestamp};
 
 use self::codec::{Layout, Reader, Writer};
+use crate::consumer::records::is_consumer_key;
 
 /// Names what a record is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordKey {
     /// Key versions 0 and 1.
     OffsetCommit(OffsetCommitKey),
     /// Key version 2.
     GroupMetadata(GroupMetadataKey),
+    /// Key versions 3 to 8 and 16: a consumer group's (KIP-848). What stands behind the version is not read yet.
+    Consumer { version: i16, rest: Bytes },
 }
 
 /// Key of a committed offset.
@@ -108,7 +112,7 @@ pub struct EncodeError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// A kind of record that other coordinators write (KIP-848 and share groups use key versions from 3 on).
+    /// A kind of record that other coordinators write (share and streams groups).
     #[error("unknown key version {version} of a group record; skip the record")]
     UnknownKeyVersion { version: i16 },
     /// A value version of the future.
@@ -163,6 +167,10 @@ impl RecordKey {
                 w.i16(GROUP_METADATA_KEY_VERSION);
                 w.string("group", &key.group)?;
             }
+            Self::Consumer { version, rest } => {
+                w.i16(*version);
+                w.raw(rest);
+            }
         }
         Ok(w.finish())
     }
@@ -179,6 +187,10 @@ impl RecordKey {
             2 => Ok(Self::GroupMetadata(GroupMetadataKey {
                 group: r.string("group")?,
             })),
+            version if is_consumer_key(version) => Ok(Self::Consumer {
+                version,
+                rest: r.into_rest(),
+            }),
             version => Err(ReplayError::UnknownKeyVersion { version }),
         }
     }

@@ -24,7 +24,7 @@ pub enum Routed {
     /// One request per shard concerned. The answers of more than one are joined by [`merge_responses`].
     Shards(Vec<(PartitionId, GroupRequest)>),
     /// To every shard of this node (ListGroups).
-    EveryShard(GroupRequest),
+    EveryShard(Box<GroupRequest>),
 }
 
 /// Splits a request into the parts that each shard must answer. A request that names no group goes to
@@ -32,13 +32,25 @@ pub enum Routed {
 pub fn route(request: GroupRequest, partition_count: i32) -> Routed {
     let to = |group: &str| partition_for_group(group, partition_count);
     let shards = match request {
-        GroupRequest::List(_) => return Routed::EveryShard(request),
+        GroupRequest::List(_) => return Routed::EveryShard(Box::new(request)),
         GroupRequest::Join(ref r) => vec![(to(&r.group_id), request)],
         GroupRequest::Sync(ref r) => vec![(to(&r.group_id), request)],
         GroupRequest::Heartbeat(ref r) => vec![(to(&r.group_id), request)],
         GroupRequest::Leave(ref r) => vec![(to(&r.group_id), request)],
         GroupRequest::OffsetCommit(ref r) => vec![(to(&r.group_id), request)],
         GroupRequest::OffsetDelete(ref r) => vec![(to(&r.group_id), request)],
+        GroupRequest::ConsumerHeartbeat(ref r) => vec![(to(&r.group_id), request)],
+        GroupRequest::ConsumerDescribe(mut r) => {
+            let parts = partition_by(std::mem::take(&mut r.group_ids), |group| to(group));
+            parts
+                .into_iter()
+                .map(|(shard, groups)| {
+                    let mut part = r.clone();
+                    part.group_ids = groups;
+                    (shard, GroupRequest::ConsumerDescribe(part))
+                })
+                .collect()
+        }
         GroupRequest::OffsetFetch(mut r) if !r.groups.is_empty() => {
             let parts = partition_by(std::mem::take(&mut r.groups), |group| to(&group.group_id));
             parts
@@ -94,6 +106,9 @@ pub fn merge_responses(responses: impl IntoIterator<Item = ResponseBody>) -> Opt
     responses.into_iter().reduce(|mut all, next| {
         match (&mut all, next) {
             (ResponseBody::DescribeGroups(all), ResponseBody::DescribeGroups(next)) => {
+                all.groups.extend(next.groups);
+            }
+            (ResponseBody::ConsumerGroupDescribe(all), ResponseBody::ConsumerGroupDescribe(next)) => {
                 all.groups.extend(next.groups);
             }
             (ResponseBody::DeleteGroups(all), ResponseBody::DeleteGroups(next)) => {

@@ -15,36 +15,49 @@
 mod admin;
 mod join;
 mod membership;
+mod modern;
 mod offsets;
 mod sweep;
 mod sync;
 mod turn;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytestring::ByteString;
 use highwater_wire::messages::{HeartbeatResponse, LeaveGroupResponse};
 use highwater_wire::{ErrorCode, ResponseBody};
 
 use crate::config::GroupConfig;
+use crate::consumer;
+use crate::consumer::group::ConsumerGroup;
 use crate::durable::{DurableState, Replayed};
 use crate::effects::{ClientContext, Effects, GroupRequest, Monotonic, Now, RequestToken};
 use crate::group::LiveGroup;
 use crate::limits;
 use crate::records::{GroupMetadataValue, ReplayError};
 use crate::timers::{TimerKey, Timers};
+use crate::topics::{self, Topics};
 
 use self::turn::Turn;
+
+pub(crate) use self::admin::{GROUP_OPERATIONS, tombstone as group_tombstone};
+pub(crate) use self::join::error as join_error;
+pub(crate) use self::sync::error as sync_error;
 
 /// The coordinator of all groups of one partition. See the crate's page for the host's part.
 #[derive(Debug)]
 pub struct GroupShard {
-    config: GroupConfig,
+    pub(crate) config: GroupConfig,
     stage: Stage,
     durable: DurableState,
     live: BTreeMap<ByteString, LiveGroup>,
     timers: Timers,
     staged: Option<Staged>,
+    /// The topics there are, for consumer groups.
+    pub(crate) topics: Arc<dyn Topics>,
+    /// Version of the topics that a consumer group's current epoch is known to agree with.
+    pub(crate) seen_topics: BTreeMap<ByteString, u64>,
 }
 
 /// Whether the shard may answer.
@@ -72,7 +85,19 @@ impl GroupShard {
             live: BTreeMap::new(),
             timers: Timers::default(),
             staged: None,
+            topics: topics::none(),
+            seen_topics: BTreeMap::new(),
         }
+    }
+
+    /// The version of the topics this shard works with; see [`Topics::version`].
+    pub fn topics_version(&self) -> u64 {
+        self.topics.version()
+    }
+
+    /// Hands in the topics there are now. Consumer groups react at their members' next heartbeats.
+    pub fn set_topics(&mut self, topics: Arc<dyn Topics>) {
+        self.topics = topics;
     }
 
     /// What the replayed records say.
@@ -104,8 +129,10 @@ impl GroupShard {
             GroupRequest::OffsetFetch(request) => self.fetch_offsets(token, client, request),
             GroupRequest::Describe(request) => self.describe(token, client, request),
             GroupRequest::List(request) => self.list(token, request),
-            GroupRequest::Delete(request) => self.delete(token, request),
+            GroupRequest::Delete(request) => self.delete(token, request, now),
             GroupRequest::OffsetDelete(request) => self.delete_offsets(token, request),
+            GroupRequest::ConsumerHeartbeat(request) => self.consumer_heartbeat(token, client, request, now),
+            GroupRequest::ConsumerDescribe(request) => self.describe_consumer_groups(token, request),
         }
     }
 
@@ -125,6 +152,12 @@ impl GroupShard {
             };
             match key {
                 TimerKey::OffsetSweep => self.sweep(now, &mut effects),
+                TimerKey::Session { group, member } if self.consumer_group(&group).is_some() => {
+                    self.expire_consumer_session(&group, &member, now, &mut effects);
+                }
+                TimerKey::Rebalance { group, member } | TimerKey::MemberSync { group, member } => {
+                    self.expire_rebalance(&group, &member, now, &mut effects);
+                }
                 TimerKey::Session { group, member } => {
                     self.turn(&group, now, &mut effects, |turn| turn.expire_session(&member));
                 }
@@ -145,6 +178,9 @@ impl GroupShard {
             (Stage::Loading, _) => {}
             (Stage::Active, Replayed::Offset { group }) => self.follow_offsets(group),
             (Stage::Active, Replayed::Metadata { group }) => self.follow_metadata(group),
+            (Stage::Active, Replayed::Consumer { group, is_deletion }) => {
+                self.follow_consumer(group, is_deletion);
+            }
         }
         Ok(())
     }
@@ -156,9 +192,10 @@ impl GroupShard {
         self.live.clear();
         self.timers.clear();
         for (group_id, durable) in self.durable.groups() {
-            let group = durable
-                .metadata()
-                .map_or_else(LiveGroup::empty, LiveGroup::from_record);
+            let group = match (durable.consumer(), durable.metadata()) {
+                (None, Some(metadata)) => LiveGroup::from_record(metadata),
+                (Some(_), _) | (None, None) => LiveGroup::empty(),
+            };
             for (member_id, member) in group.members() {
                 let key = TimerKey::Session {
                     group: group_id.clone(),
@@ -169,6 +206,7 @@ impl GroupShard {
             }
             self.live.insert(group_id.clone(), group);
         }
+        self.restore_consumer_timers(now);
         let interval_ms = self.config.offsets_retention_check_interval_ms;
         self.timers
             .schedule(TimerKey::OffsetSweep, now.monotonic.after_ms(interval_ms));
@@ -199,6 +237,7 @@ impl GroupShard {
         self.durable = DurableState::default();
         self.timers.clear();
         self.staged = None;
+        self.seen_topics.clear();
         replies
     }
 
@@ -275,13 +314,17 @@ impl GroupShard {
         &self.live
     }
 
-    fn subscription_bytes(&self) -> usize {
-        self.live.values().map(LiveGroup::subscription_bytes).sum()
+    /// What the subscriptions of all groups cost in memory.
+    pub(crate) fn subscription_bytes(&self) -> usize {
+        let classic: usize = self.live.values().map(LiveGroup::subscription_bytes).sum();
+        let groups = self.durable.groups().values();
+        let modern = groups.filter_map(|group| group.consumer().map(ConsumerGroup::subscription_bytes));
+        classic + modern.sum::<usize>()
     }
 }
 
 /// Whether a string from a client fits into a record.
-fn fits(string: &ByteString) -> bool {
+pub(crate) fn fits(string: &ByteString) -> bool {
     string.len() <= limits::MAX_STRING_BYTES
 }
 
@@ -302,5 +345,7 @@ fn error_response(client: &ClientContext, request: GroupRequest, error: ErrorCod
         GroupRequest::List(_) => admin::list_error(error),
         GroupRequest::Delete(r) => admin::delete_error(r, error),
         GroupRequest::OffsetDelete(_) => offsets::delete_error(error),
+        GroupRequest::ConsumerHeartbeat(_) => consumer::heartbeat::error(error),
+        GroupRequest::ConsumerDescribe(r) => consumer::describe::error(r, error),
     }
 }

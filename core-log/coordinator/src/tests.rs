@@ -4,7 +4,9 @@
 //! Set `UPDATE_EXPECT` to write what came out into the source. After every line the runner checks GRP-1 and
 //! GRP-2, so each script is also a test of replay.
 
+mod consumer;
 mod hostile;
+mod migration;
 mod offsets;
 mod random;
 mod rebalance;

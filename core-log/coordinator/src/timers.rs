@@ -21,6 +21,10 @@ pub(crate) enum TimerKey {
     Join { group: ByteString },
     /// Members had their time to fetch their assignment.
     Sync { group: ByteString },
+    /// A member of a consumer group had its time to give up partitions, or to join again.
+    Rebalance { group: ByteString, member: ByteString },
+    /// A classic member of a consumer group had its time to ask for its assignment.
+    MemberSync { group: ByteString, member: ByteString },
     /// Time to look for expired offsets.
     OffsetSweep,
 }
@@ -48,6 +52,10 @@ impl Timers {
             let removed = self.by_deadline.remove(&(deadline, key.clone()));
             assert!(removed, "timer {key:?} was in one index only");
         }
+    }
+
+    pub(crate) fn is_scheduled(&self, key: &TimerKey) -> bool {
+        self.by_key.contains_key(key)
     }
 
     /// The earliest deadline.

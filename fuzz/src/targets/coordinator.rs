@@ -53,7 +53,7 @@ pub(super) fn requests(input: &[u8]) {
     host.let_time_pass(60_000);
 }
 
-const KEYS: [ApiKey; 10] = [
+const KEYS: [ApiKey; 12] = [
     ApiKey::JoinGroup,
     ApiKey::SyncGroup,
     ApiKey::Heartbeat,
@@ -64,6 +64,8 @@ const KEYS: [ApiKey; 10] = [
     ApiKey::ListGroups,
     ApiKey::DeleteGroups,
     ApiKey::OffsetDelete,
+    ApiKey::ConsumerGroupHeartbeat,
+    ApiKey::ConsumerGroupDescribe,
 ];
 
 /// A host that keeps the coordinator's contract: append, replay, reply.
@@ -148,6 +150,8 @@ fn group_request(body: RequestBody) -> Option<GroupRequest> {
         RequestBody::ListGroups(request) => GroupRequest::List(request),
         RequestBody::DeleteGroups(request) => GroupRequest::Delete(request),
         RequestBody::OffsetDelete(request) => GroupRequest::OffsetDelete(request),
+        RequestBody::ConsumerGroupHeartbeat(request) => GroupRequest::ConsumerHeartbeat(request),
+        RequestBody::ConsumerGroupDescribe(request) => GroupRequest::ConsumerDescribe(request),
         _ => return None,
     })
 }

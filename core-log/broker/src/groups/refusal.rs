@@ -1,6 +1,7 @@
 //! The answer to a group request that no shard could answer.
 
 use highwater_coordinator::GroupRequest;
+use highwater_wire::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use highwater_wire::messages::delete_groups_response::DeletableGroupResult;
 use highwater_wire::messages::describe_groups_response::DescribedGroup;
 use highwater_wire::messages::offset_commit_response::{
@@ -10,8 +11,9 @@ use highwater_wire::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
 use highwater_wire::messages::{
-    DeleteGroupsResponse, DescribeGroupsResponse, HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse,
-    ListGroupsResponse, OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchResponse, SyncGroupResponse,
+    ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatResponse, DeleteGroupsResponse,
+    DescribeGroupsResponse, HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, ListGroupsResponse,
+    OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchResponse, SyncGroupResponse,
 };
 use highwater_wire::{ErrorCode, ResponseBody};
 
@@ -102,6 +104,26 @@ pub(crate) fn refuse(request: &GroupRequest, code: ErrorCode) -> ResponseBody {
                 .collect(),
             ..Default::default()
         }),
+        GroupRequest::ConsumerHeartbeat(_) => {
+            ResponseBody::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse {
+                error_code,
+                ..Default::default()
+            })
+        }
+        GroupRequest::ConsumerDescribe(r) => {
+            ResponseBody::ConsumerGroupDescribe(ConsumerGroupDescribeResponse {
+                groups: r
+                    .group_ids
+                    .iter()
+                    .map(|group_id| DescribedConsumerGroup {
+                        error_code,
+                        group_id: group_id.clone(),
+                        ..Default::default()
+                    })
+                    .collect(),
+                ..Default::default()
+            })
+        }
         GroupRequest::OffsetDelete(_) => ResponseBody::OffsetDelete(OffsetDeleteResponse {
             error_code,
             ..Default::default()

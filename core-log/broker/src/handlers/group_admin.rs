@@ -18,6 +18,7 @@ pub(crate) async fn handle(
 ) -> ResponseBody {
     let request = match body {
         RequestBody::DescribeGroups(r) => GroupRequest::Describe(r),
+        RequestBody::ConsumerGroupDescribe(r) => GroupRequest::ConsumerDescribe(r),
         RequestBody::ListGroups(r) => GroupRequest::List(r),
         RequestBody::DeleteGroups(r) => GroupRequest::Delete(r),
         RequestBody::OffsetDelete(r) => GroupRequest::OffsetDelete(r),

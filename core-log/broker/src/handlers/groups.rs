@@ -1,4 +1,4 @@
-//! The requests of group members: join, sync, heartbeat, leave, commit, fetch of commits.
+//! The requests of group members: join, sync, heartbeat (of both protocols), leave, commit, fetch of commits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub(crate) async fn handle(
         RequestBody::LeaveGroup(r) => GroupRequest::Leave(r),
         RequestBody::OffsetCommit(r) => return commit(broker, context, version, r).await,
         RequestBody::OffsetFetch(r) => GroupRequest::OffsetFetch(r),
+        RequestBody::ConsumerGroupHeartbeat(r) => GroupRequest::ConsumerHeartbeat(r),
         other => unreachable!("{} is not dispatched here", other.api_key().name()),
     };
     call(broker, context, version, request).await

@@ -16,12 +16,12 @@ use highwater_wire::messages::{
 
 use crate::support::{Wire, start_with};
 
-const PROPERTIES: &[(&str, &str)] = &[
+pub(crate) const PROPERTIES: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "0"),
     ("offsets.topic.num.partitions", "3"),
 ];
 
-async fn find(wire: &mut Wire, group: &str) {
+pub(crate) async fn find(wire: &mut Wire, group: &str) {
     let request = FindCoordinatorRequest {
         coordinator_keys: vec![group.into()],
         ..Default::default()
@@ -71,7 +71,7 @@ async fn committed(wire: &mut Wire, group: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_forms_commits_and_is_there_after_a_restart() {
+async fn semantic_67_a_group_forms_commits_and_its_members_go_on_at_their_generation_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (node, address) = start_with(dir.path(), Limits::default(), PROPERTIES).await;
     let mut wire = Wire::connect(address).await;

@@ -2,6 +2,7 @@
 
 mod basics;
 mod connections;
+mod consumer_groups;
 mod fetch;
 mod fetch_sessions;
 mod groups;

@@ -5,12 +5,13 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
+use highwater_types::Uuid;
 
 use super::{EncodeError, ReplayError};
 
 /// How lengths are written: Kafka's classic fixed widths, or the flexible versions' varints and tagged fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     Fixed,
     Flexible,
 }
@@ -18,32 +19,40 @@ pub(super) enum Layout {
 /// The first flexible version of both values.
 const FIRST_FLEXIBLE_VERSION: i16 = 4;
 
-pub(super) struct Writer {
+pub(crate) struct Writer {
     bytes: BytesMut,
     layout: Layout,
 }
 
 impl Writer {
-    pub(super) fn new(layout: Layout) -> Self {
+    pub(crate) fn new(layout: Layout) -> Self {
         Self {
             bytes: BytesMut::with_capacity(64),
             layout,
         }
     }
 
-    pub(super) fn i16(&mut self, value: i16) {
+    pub(crate) fn i8(&mut self, value: i8) {
+        self.bytes.put_i8(value);
+    }
+
+    pub(crate) fn i16(&mut self, value: i16) {
         self.bytes.put_i16(value);
     }
 
-    pub(super) fn i32(&mut self, value: i32) {
+    pub(crate) fn uuid(&mut self, value: Uuid) {
+        self.bytes.put_slice(value.as_bytes());
+    }
+
+    pub(crate) fn i32(&mut self, value: i32) {
         self.bytes.put_i32(value);
     }
 
-    pub(super) fn i64(&mut self, value: i64) {
+    pub(crate) fn i64(&mut self, value: i64) {
         self.bytes.put_i64(value);
     }
 
-    pub(super) fn string(&mut self, field: &'static str, value: &ByteString) -> Result<(), EncodeError> {
+    pub(crate) fn string(&mut self, field: &'static str, value: &ByteString) -> Result<(), EncodeError> {
         // The flexible layout could carry more, but readers of every version refuse longer strings.
         let length = i16::try_from(value.len()).map_err(|_| too_long(field, value.len()))?;
         match self.layout {
@@ -54,7 +63,7 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn nullable_string(
+    pub(crate) fn nullable_string(
         &mut self,
         field: &'static str,
         value: Option<&ByteString>,
@@ -67,25 +76,44 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn bytes(&mut self, field: &'static str, value: &Bytes) -> Result<(), EncodeError> {
+    pub(crate) fn bytes(&mut self, field: &'static str, value: &Bytes) -> Result<(), EncodeError> {
         self.length(field, value.len())?;
         self.bytes.put_slice(value);
         Ok(())
     }
 
-    pub(super) fn array_length(&mut self, field: &'static str, count: usize) -> Result<(), EncodeError> {
+    pub(crate) fn array_length(&mut self, field: &'static str, count: usize) -> Result<(), EncodeError> {
         self.length(field, count)
     }
 
+    /// Bytes as they are.
+    pub(crate) fn raw(&mut self, bytes: &Bytes) {
+        self.bytes.put_slice(bytes);
+    }
+
     /// Ends a struct: the flexible layout has a (here empty) list of tagged fields there.
-    pub(super) fn end_struct(&mut self) {
+    pub(crate) fn end_struct(&mut self) {
         match self.layout {
             Layout::Fixed => {}
             Layout::Flexible => self.unsigned_varint(0),
         }
     }
 
-    pub(super) fn finish(self) -> Bytes {
+    /// Ends a struct of the flexible layout with at most one tagged field: its number and its bytes.
+    pub(crate) fn end_struct_with(&mut self, tagged: Option<(u32, Bytes)>) -> Result<(), EncodeError> {
+        let Some((tag, bytes)) = tagged else {
+            self.end_struct();
+            return Ok(());
+        };
+        let size = u32::try_from(bytes.len()).map_err(|_| too_long("tagged field", bytes.len()))?;
+        self.unsigned_varint(1);
+        self.unsigned_varint(tag);
+        self.unsigned_varint(size);
+        self.bytes.put_slice(&bytes);
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Bytes {
         self.bytes.freeze()
     }
 
@@ -128,7 +156,7 @@ impl Reader {
     }
 
     /// Reads the version of a value and switches to its layout.
-    pub(super) fn version(&mut self, kind: &'static str) -> Result<i16, ReplayError> {
+    pub(crate) fn version(&mut self, kind: &'static str) -> Result<i16, ReplayError> {
         let version = self.i16("value version")?;
         if !(0..=FIRST_FLEXIBLE_VERSION).contains(&version) {
             return Err(ReplayError::UnknownValueVersion { kind, version });
@@ -137,6 +165,24 @@ impl Reader {
             self.layout = Layout::Flexible;
         }
         Ok(version)
+    }
+
+    /// Reads the version of a value whose version 0, the only one, is flexible.
+    pub(crate) fn flexible_version(&mut self, kind: &'static str) -> Result<(), ReplayError> {
+        let version = self.i16("value version")?;
+        if version != 0 {
+            return Err(ReplayError::UnknownValueVersion { kind, version });
+        }
+        self.layout = Layout::Flexible;
+        Ok(())
+    }
+
+    pub(crate) fn i8(&mut self, field: &'static str) -> Result<i8, ReplayError> {
+        self.array(field).map(i8::from_be_bytes)
+    }
+
+    pub(crate) fn uuid(&mut self, field: &'static str) -> Result<Uuid, ReplayError> {
+        self.array(field).map(Uuid::from_bytes)
     }
 
     pub(crate) fn i16(&mut self, field: &'static str) -> Result<i16, ReplayError> {
@@ -191,18 +237,42 @@ impl Reader {
     }
 
     /// Skips the tagged fields that end a struct of the flexible layout.
-    pub(super) fn end_struct(&mut self) -> Result<(), ReplayError> {
+    pub(crate) fn end_struct(&mut self) -> Result<(), ReplayError> {
+        self.end_struct_with(|_, _| Ok(()))
+    }
+
+    /// Shows each tagged field that ends a struct of the flexible layout to `known`: its number and a reader of
+    /// its bytes. What `known` does not read is skipped.
+    pub(crate) fn end_struct_with(
+        &mut self,
+        mut known: impl FnMut(u32, &mut Reader) -> Result<(), ReplayError>,
+    ) -> Result<(), ReplayError> {
         const FIELD: &str = "tagged fields";
         if self.layout == Layout::Fixed {
             return Ok(());
         }
         let count = self.unsigned_varint(FIELD)?;
         for _ in 0..count {
-            self.unsigned_varint(FIELD)?;
+            let tag = self.unsigned_varint(FIELD)?;
             let size_bytes = i64::from(self.unsigned_varint(FIELD)?);
-            self.slice(FIELD, size_bytes)?;
+            let position = self.position;
+            let bytes = self.slice(FIELD, size_bytes)?.unwrap_or_default();
+            let mut inner = Reader {
+                bytes,
+                position: 0,
+                layout: Layout::Flexible,
+            };
+            known(tag, &mut inner).map_err(|_| ReplayError::Truncated {
+                field: FIELD,
+                position,
+            })?;
         }
         Ok(())
+    }
+
+    /// What was not read.
+    pub(crate) fn into_rest(self) -> Bytes {
+        self.bytes.slice(self.position..)
     }
 
     fn remaining(&self) -> usize {

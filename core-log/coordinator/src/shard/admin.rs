@@ -14,16 +14,22 @@ use highwater_wire::messages::{
 };
 use highwater_wire::{ErrorCode, ResponseBody};
 
-use crate::effects::{ClientContext, CoordinatorRecord, Effects, RequestToken};
+use crate::consumer::draft::Draft;
+use crate::effects::{ClientContext, CoordinatorRecord, Effects, Now, RequestToken};
 use crate::group::{LiveGroup, Phase};
 use crate::records::{EncodeError, GroupMetadataKey, RecordKey};
+use crate::subscription::CONSUMER_PROTOCOL_TYPE;
 
 use super::{GroupShard, offsets};
 
 /// From this version on DescribeGroups names a group that does not exist as an error.
 const FIRST_DESCRIBE_VERSION_WITH_NOT_FOUND: i16 = 6;
-/// What this coordinator's groups are called beside those of newer protocols (KIP-848).
-const GROUP_TYPE: &str = "classic";
+const CLASSIC: &str = "classic";
+/// Groups of the newer protocol (KIP-848).
+const CONSUMER: &str = "consumer";
+/// What one may do to a group, as bits (KIP-430). Without authorization that is everything: read, delete, describe,
+/// describe and alter configs.
+pub(crate) const GROUP_OPERATIONS: i32 = (1 << 3) | (1 << 6) | (1 << 8) | (1 << 10) | (1 << 11);
 const DEAD: &str = "Dead";
 
 /// Refuses to describe any group.
@@ -63,7 +69,7 @@ pub(super) fn delete_error(request: DeleteGroupsRequest, error: ErrorCode) -> Re
 }
 
 /// The record that forgets a group's metadata.
-pub(super) fn tombstone(group_id: &ByteString) -> Result<CoordinatorRecord, EncodeError> {
+pub(crate) fn tombstone(group_id: &ByteString) -> Result<CoordinatorRecord, EncodeError> {
     let key = RecordKey::GroupMetadata(GroupMetadataKey {
         group: group_id.clone(),
     });
@@ -84,8 +90,21 @@ impl GroupShard {
             .groups
             .into_iter()
             .map(|group_id| match self.live.get(&group_id) {
-                Some(group) => describe_group(group_id, group),
-                None => dead_group(group_id, client.api_version),
+                _ if self.consumer_group(&group_id).is_some() => {
+                    let message = format!("Group {group_id} is not a classic group.");
+                    dead_group(group_id, client.api_version, message)
+                }
+                Some(group) => {
+                    let mut described = describe_group(group_id, group);
+                    if request.include_authorized_operations {
+                        described.authorized_operations = GROUP_OPERATIONS;
+                    }
+                    described
+                }
+                None => {
+                    let message = format!("Group {group_id} not found.");
+                    dead_group(group_id, client.api_version, message)
+                }
             });
         let response = DescribeGroupsResponse {
             groups: groups.collect(),
@@ -99,30 +118,42 @@ impl GroupShard {
             filter.is_empty() || filter.iter().any(|allowed| allowed.eq_ignore_ascii_case(value))
         };
         let mut response = ListGroupsResponse::default();
-        if allows(&request.types_filter, GROUP_TYPE) {
-            let groups = self
-                .live
-                .iter()
-                .filter(|(_, group)| allows(&request.states_filter, group.phase.name()));
-            let listed = groups.map(|(group_id, group)| ListedGroup {
-                group_id: group_id.clone(),
-                protocol_type: group.protocol_type.clone().unwrap_or_default(),
-                group_state: ByteString::from_static(group.phase.name()),
-                group_type: ByteString::from_static(GROUP_TYPE),
-            });
-            response.groups = listed.collect();
+        for (group_id, group) in &self.live {
+            let (group_type, state, protocol_type) = match self.consumer_group(group_id) {
+                Some(consumer) => {
+                    let protocol_type = ByteString::from_static(CONSUMER_PROTOCOL_TYPE);
+                    (CONSUMER, consumer.state_name(), protocol_type)
+                }
+                None => (
+                    CLASSIC,
+                    group.phase.name(),
+                    group.protocol_type.clone().unwrap_or_default(),
+                ),
+            };
+            if allows(&request.types_filter, group_type) && allows(&request.states_filter, state) {
+                response.groups.push(ListedGroup {
+                    group_id: group_id.clone(),
+                    protocol_type,
+                    group_state: ByteString::from_static(state),
+                    group_type: ByteString::from_static(group_type),
+                });
+            }
         }
         Effects::reply(token, ResponseBody::ListGroups(response))
     }
 
-    pub(super) fn delete(&mut self, token: RequestToken, request: DeleteGroupsRequest) -> Effects {
+    pub(super) fn delete(&mut self, token: RequestToken, request: DeleteGroupsRequest, now: Now) -> Effects {
         let mut effects = Effects::default();
         let mut response = DeleteGroupsResponse::default();
         for group_id in request.groups_names {
+            let has_consumers = self
+                .consumer_group(&group_id)
+                .is_some_and(|group| group.member_count() > 0);
             let error = match self.live.get(&group_id).map(|group| group.phase) {
+                _ if has_consumers => ErrorCode::NonEmptyGroup,
                 None => ErrorCode::GroupIdNotFound,
                 Some(Phase::Empty) => {
-                    self.delete_group(&group_id, &mut effects);
+                    self.delete_group(&group_id, now, &mut effects);
                     ErrorCode::None
                 }
                 Some(Phase::PreparingRebalance { .. } | Phase::CompletingRebalance | Phase::Stable) => {
@@ -141,7 +172,7 @@ impl GroupShard {
     }
 
     /// Tombstones for all that a group has on record; a group that only handed out member ids goes at once.
-    fn delete_group(&mut self, group_id: &ByteString, effects: &mut Effects) {
+    fn delete_group(&mut self, group_id: &ByteString, now: Now, effects: &mut Effects) {
         let Some(durable) = self.durable.group(group_id) else {
             self.live.remove(group_id);
             return;
@@ -155,6 +186,11 @@ impl GroupShard {
         }
         if durable.metadata().is_some() {
             effects.records.extend(tombstone(group_id));
+        }
+        if let Some(consumer) = durable.consumer() {
+            let mut draft = Draft::new(group_id, consumer.clone(), now.wall);
+            draft.remove_group();
+            effects.records.extend(draft.into_records().unwrap_or_default());
         }
     }
 }
@@ -192,12 +228,9 @@ fn describe_group(group_id: ByteString, group: &LiveGroup) -> DescribedGroup {
     }
 }
 
-fn dead_group(group_id: ByteString, api_version: i16) -> DescribedGroup {
+fn dead_group(group_id: ByteString, api_version: i16, message: String) -> DescribedGroup {
     let (error, error_message) = match api_version >= FIRST_DESCRIBE_VERSION_WITH_NOT_FOUND {
-        true => {
-            let message = format!("group {group_id} not found");
-            (ErrorCode::GroupIdNotFound, Some(ByteString::from(message)))
-        }
+        true => (ErrorCode::GroupIdNotFound, Some(ByteString::from(message))),
         false => (ErrorCode::None, None),
     };
     DescribedGroup {

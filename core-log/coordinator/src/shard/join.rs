@@ -9,6 +9,7 @@ use bytestring::ByteString;
 use highwater_wire::messages::{JoinGroupRequest, JoinGroupResponse};
 use highwater_wire::{ErrorCode, ResponseBody};
 
+use crate::consumer::draft::Draft;
 use crate::effects::{ClientContext, Effects, Now, RequestToken};
 use crate::group::{LiveGroup, Member, MemberTerms, Phase, Waiting};
 use crate::limits;
@@ -24,7 +25,7 @@ const FIRST_VERSION_WITH_NULL_PROTOCOL: i16 = 7;
 const FIRST_VERSION_WITH_SKIP_ASSIGNMENT: i16 = 9;
 
 /// An error answer.
-pub(super) fn error(api_version: i16, member_id: ByteString, error: ErrorCode) -> ResponseBody {
+pub(crate) fn error(api_version: i16, member_id: ByteString, error: ErrorCode) -> ResponseBody {
     ResponseBody::JoinGroup(JoinGroupResponse {
         error_code: error.code(),
         generation_id: -1,
@@ -95,6 +96,16 @@ impl GroupShard {
         request: JoinGroupRequest,
         now: Now,
     ) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(group) = self.consumer_group(&request.group_id) {
+            if group.member_count() > 0 {
+                return self.classic_join(token, client, request, now);
+            }
+            // Nobody is there to share it with: the empty consumer group makes way.
+            let mut draft = Draft::new(&request.group_id, group.clone(), now.wall);
+            draft.remove_group();
+            effects.records.extend(draft.into_records().unwrap_or_default());
+        }
         let terms = MemberTerms::from_request(&request, client.api_version);
         if let Err(code) = self.check_join(&request, &terms) {
             let member_id = match code {
@@ -110,7 +121,6 @@ impl GroupShard {
             token,
             api_version: client.api_version,
         };
-        let mut effects = Effects::default();
         self.turn(&request.group_id, now, &mut effects, |turn| {
             turn.join(client, &request, terms, waiting);
         });

@@ -25,9 +25,16 @@ impl GroupShard {
             false => ErrorCode::UnknownMemberId,
         };
         let mut effects = Effects::default();
-        self.turn(&request.group_id, now, &mut effects, |turn| {
-            code = turn.heartbeat(&request).err().unwrap_or(ErrorCode::None);
-        });
+        if self.consumer_group(&request.group_id).is_some() {
+            code = self
+                .classic_heartbeat(&request, now)
+                .err()
+                .unwrap_or(ErrorCode::None);
+        } else {
+            self.turn(&request.group_id, now, &mut effects, |turn| {
+                code = turn.heartbeat(&request).err().unwrap_or(ErrorCode::None);
+            });
+        }
         let response = HeartbeatResponse {
             error_code: code.code(),
             ..Default::default()
@@ -57,9 +64,13 @@ impl GroupShard {
             response.error_code = ErrorCode::InvalidGroupId.code();
         } else {
             let mut outcomes = vec![ErrorCode::UnknownMemberId; leaving.len()];
-            self.turn(&request.group_id, now, &mut effects, |turn| {
-                outcomes = turn.leave(&leaving)
-            });
+            if self.consumer_group(&request.group_id).is_some() {
+                outcomes = self.classic_leave(&request.group_id, &leaving, now, &mut effects);
+            } else {
+                self.turn(&request.group_id, now, &mut effects, |turn| {
+                    outcomes = turn.leave(&leaving)
+                });
+            }
             if is_list {
                 let answers = leaving
                     .into_iter()

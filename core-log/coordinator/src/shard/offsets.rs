@@ -26,6 +26,7 @@ use highwater_wire::messages::{
 };
 use highwater_wire::{ErrorCode, ResponseBody};
 
+use crate::consumer::group::{ConsumerGroup, ConsumerMember};
 use crate::durable::{CommittedOffset, DurableGroup};
 use crate::effects::{ClientContext, CoordinatorRecord, Effects, Now, RequestToken};
 use crate::group::{LiveGroup, Phase};
@@ -39,6 +40,8 @@ const FIRST_FETCH_VERSION_WITH_GROUPS: i16 = 8;
 const FIRST_FETCH_VERSION_WITH_ERROR: i16 = 2;
 /// From this version on a commit to a group that is gone says so.
 const FIRST_COMMIT_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 9;
+/// Members of the newer protocol commit with their epoch from this version on (KIP-848).
+const FIRST_COMMIT_VERSION_WITH_MEMBER_EPOCH: i16 = 9;
 /// "No retention of its own" in OffsetCommit v2-4.
 const DEFAULT_RETENTION: i64 = -1;
 /// What a fetch answers for a partition without a commit (semantic 65).
@@ -172,9 +175,11 @@ impl GroupShard {
             return Effects::reply(token, commit_error(&request, code));
         }
         let mut effects = Effects::default();
-        self.turn(&request.group_id, now, &mut effects, |turn| {
-            turn.renew_session(&request.member_id)
-        });
+        if self.consumer_group(&request.group_id).is_none() {
+            self.turn(&request.group_id, now, &mut effects, |turn| {
+                turn.renew_session(&request.member_id)
+            });
+        }
 
         let durable = self.durable.group(&request.group_id);
         let room = self.config.max_offsets_per_group;
@@ -210,6 +215,9 @@ impl GroupShard {
             return Err(ErrorCode::InvalidGroupId);
         }
         let generation = request.generation_id_or_member_epoch;
+        if let Some(group) = self.consumer_group(&request.group_id) {
+            return check_consumer_commit(group, client.api_version, request);
+        }
         let Some(group) = self.live.get(&request.group_id) else {
             return match generation {
                 ..0 if self.live.len() < self.config.max_groups => Ok(()),
@@ -252,6 +260,17 @@ impl GroupShard {
                         .map(|t| (t.name, t.partition_indexes))
                         .collect()
                 });
+                let refused = self.consumer_group(&group.group_id).and_then(|found| {
+                    check_consumer_fetch(found, group.member_id.as_ref(), group.member_epoch).err()
+                });
+                if let Some(error) = refused {
+                    response.groups.push(OffsetFetchResponseGroup {
+                        group_id: group.group_id,
+                        error_code: error.code(),
+                        ..Default::default()
+                    });
+                    continue;
+                }
                 let topics = self.committed(&group.group_id, asked).into_iter();
                 response.groups.push(OffsetFetchResponseGroup {
                     group_id: group.group_id,
@@ -311,14 +330,18 @@ impl GroupShard {
         let Some(group) = self.live.get(&request.group_id) else {
             return Effects::reply(token, delete_error(ErrorCode::GroupIdNotFound));
         };
-        if !may_delete_offsets(group) {
+        let consumer = self.consumer_group(&request.group_id);
+        if consumer.is_none() && !may_delete_offsets(group) {
             return Effects::reply(token, delete_error(ErrorCode::NonEmptyGroup));
         }
         let durable = self.durable.group(&request.group_id);
         let mut effects = Effects::default();
         let mut response = OffsetDeleteResponse::default();
         for topic in request.topics {
-            let is_subscribed = group.is_subscribed(&topic.name);
+            let is_subscribed = match consumer {
+                Some(consumer) => consumer.is_subscribed(&topic.name),
+                None => group.is_subscribed(&topic.name),
+            };
             let mut partitions = Vec::new();
             for partition in topic.partitions {
                 let index = PartitionId::new(partition.partition_index);
@@ -348,6 +371,49 @@ impl GroupShard {
             .replies
             .push((token, ResponseBody::OffsetDelete(response)));
         effects
+    }
+}
+
+/// Who may commit for a consumer group (KIP-848): nobody's commit while it is empty, else a member at its epoch.
+fn check_consumer_commit(
+    group: &ConsumerGroup,
+    api_version: i16,
+    request: &OffsetCommitRequest,
+) -> Result<(), ErrorCode> {
+    let epoch = request.generation_id_or_member_epoch;
+    if epoch < 0 && group.member_count() == 0 {
+        return Ok(());
+    }
+    let member = group
+        .member(&request.member_id)
+        .ok_or(ErrorCode::UnknownMemberId)?;
+    if !member.is_classic() && api_version < FIRST_COMMIT_VERSION_WITH_MEMBER_EPOCH {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
+    check_member_epoch(member, epoch)
+}
+
+/// Who may ask for a consumer group's offsets: anybody who does not claim to be a member, else one at its epoch.
+fn check_consumer_fetch(
+    group: &ConsumerGroup,
+    member_id: Option<&ByteString>,
+    epoch: i32,
+) -> Result<(), ErrorCode> {
+    let Some(member_id) = member_id else {
+        return match epoch {
+            ..0 => Ok(()),
+            0.. => Err(ErrorCode::UnknownMemberId),
+        };
+    };
+    let member = group.member(member_id).ok_or(ErrorCode::UnknownMemberId)?;
+    check_member_epoch(member, epoch)
+}
+
+fn check_member_epoch(member: &ConsumerMember, epoch: i32) -> Result<(), ErrorCode> {
+    match (epoch == member.current.epoch, member.is_classic()) {
+        (true, _) => Ok(()),
+        (false, true) => Err(ErrorCode::IllegalGeneration),
+        (false, false) => Err(ErrorCode::StaleMemberEpoch),
     }
 }
 

@@ -5,6 +5,7 @@
 //! | had members, now empty | 7 days after the group became empty |
 //! | never had members | 7 days after the commit |
 //! | stable consumers | 7 days after the commit, if no member reads the topic |
+//! | consumer group (KIP-848) | 7 days after the commit, if no member reads the topic |
 //! | any other | never |
 //!
 //! A commit that named its own retention (OffsetCommit v2-4) expires by that, under the same conditions.
@@ -12,6 +13,7 @@
 use bytestring::ByteString;
 use highwater_types::Timestamp;
 
+use crate::consumer::draft::Draft;
 use crate::durable::{CommittedOffset, DurableGroup};
 use crate::effects::{CoordinatorRecord, Effects, Now};
 use crate::group::{LiveGroup, Phase};
@@ -86,7 +88,15 @@ fn expired_records<'a>(
     retention_ms: i64,
     now: Timestamp,
 ) -> impl Iterator<Item = CoordinatorRecord> + 'a {
-    let age = age_rule(live);
+    let consumer = durable.consumer();
+    let age = match consumer {
+        Some(_) => Some(Age::SinceCommit),
+        None => age_rule(live),
+    };
+    let is_subscribed = move |topic: &str| match consumer {
+        Some(consumer) => consumer.is_subscribed(topic),
+        None => live.is_subscribed(topic),
+    };
     let is_expired = move |committed: &CommittedOffset| {
         age.is_some_and(|age| match (committed.expire_timestamp, age) {
             (Some(expiry), _) => now >= expiry,
@@ -98,16 +108,23 @@ fn expired_records<'a>(
         .offsets()
         .iter()
         .flat_map(|(topic, partitions)| partitions.iter().map(move |(key, value)| (topic, *key, value)));
-    let expired =
-        all.filter(move |(topic, _, committed)| !live.is_subscribed(topic) && is_expired(committed));
+    let expired = all.filter(move |(topic, _, committed)| !is_subscribed(topic) && is_expired(committed));
     // Two passes over the offsets, so that the group's own tombstone comes only when all of them go.
     let expired_count = expired.clone().count();
     let is_vacant = live.is_deserted() && expired_count == durable.offset_count();
     let group_tombstone = (is_vacant && durable.metadata().is_some()).then(|| admin::tombstone(group_id));
+    let consumer_tombstones = consumer
+        .filter(|consumer| is_vacant && consumer.member_count() == 0)
+        .map(|consumer| {
+            let mut draft = Draft::new(group_id, consumer.clone(), now);
+            draft.remove_group();
+            draft.into_records().unwrap_or_default()
+        });
     // What is on record fits into records.
     expired
         .flat_map(move |(topic, partition, _)| offsets::tombstone(group_id, topic, partition))
         .chain(group_tombstone.into_iter().flatten())
+        .chain(consumer_tombstones.into_iter().flatten())
 }
 
 fn age_rule(live: &LiveGroup) -> Option<Age> {

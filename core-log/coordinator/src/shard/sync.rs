@@ -18,7 +18,7 @@ use super::turn::{Turn, metadata_record};
 use super::{GroupShard, Staged};
 
 /// An error answer.
-pub(super) fn error(error: ErrorCode) -> ResponseBody {
+pub(crate) fn error(error: ErrorCode) -> ResponseBody {
     ResponseBody::SyncGroup(SyncGroupResponse {
         error_code: error.code(),
         ..Default::default()
@@ -48,6 +48,9 @@ impl GroupShard {
     ) -> Effects {
         if request.group_id.is_empty() {
             return Effects::reply(token, error(ErrorCode::InvalidGroupId));
+        }
+        if self.consumer_group(&request.group_id).is_some() {
+            return self.classic_sync(token, &request, now);
         }
         if !self.live.contains_key(&request.group_id) {
             return Effects::reply(token, error(ErrorCode::UnknownMemberId));

@@ -7,7 +7,7 @@ use highwater_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_wire::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use highwater_wire::messages::{JoinGroupRequest, OffsetCommitRequest};
+use highwater_wire::messages::{ConsumerGroupHeartbeatRequest, JoinGroupRequest, OffsetCommitRequest};
 use highwater_wire::{ErrorCode, ResponseBody};
 
 use super::script::check;
@@ -276,4 +276,195 @@ fn strings_too_long_for_a_record_are_refused_at_the_door() {
         panic!("another kind of reply");
     };
     assert_eq!(response.member_id.len(), 255 + 37);
+}
+
+fn consumer_join(member: &str, topics: Vec<ByteString>) -> ConsumerGroupHeartbeatRequest {
+    ConsumerGroupHeartbeatRequest {
+        group_id: "g".into(),
+        member_id: member.into(),
+        rebalance_timeout_ms: 10_000,
+        subscribed_topic_names: Some(topics),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    }
+}
+
+/// Does what a host does.
+fn carry_out(shard: &mut GroupShard, number: u64, request: GroupRequest) -> ResponseBody {
+    let client = ClientContext {
+        api_version: 1,
+        ..client("c", number)
+    };
+    let mut effects = shard.handle(RequestToken::new(number), &client, request, NOW);
+    for record in &effects.records {
+        shard.replay(&record.key, record.value.as_deref()).unwrap();
+    }
+    let (_, body) = effects.replies.pop().unwrap();
+    body
+}
+
+fn consumer_error(body: &ResponseBody) -> ErrorCode {
+    match body {
+        ResponseBody::ConsumerGroupHeartbeat(heartbeat) => ErrorCode::from_code(heartbeat.error_code),
+        other => panic!("another kind of reply: {other:?}"),
+    }
+}
+
+#[test]
+fn hostile_69_consumer_group_members_with_ten_mebibytes_of_topic_names_end_at_the_groups_bound() {
+    let mut shard = loaded();
+    let names: Vec<ByteString> = (0..350)
+        .map(|number| format!("{number:0>30000}").into())
+        .collect();
+    let mut accepted = 0;
+    for number in 0..50 {
+        let request = consumer_join(&format!("m{number}"), names.clone());
+        match consumer_error(&carry_out(
+            &mut shard,
+            number,
+            GroupRequest::ConsumerHeartbeat(request),
+        )) {
+            ErrorCode::None => accepted += 1,
+            code => assert_eq!(code, ErrorCode::GroupMaxSizeReached),
+        }
+    }
+    assert_eq!(accepted, 6, "64 MiB in one group");
+}
+
+#[test]
+fn hostile_70_extreme_rebalance_timeouts_do_no_harm() {
+    check(
+        "
+        topics t=2
+        forever: ch g member=a epoch=0 topics=t rebalance=2147483647
+          record g member a reads t
+          record g epoch=1
+          record g target a = t-0,t-1
+          record g target epoch=1
+          record g current a epoch=1 Stable t-0,t-1
+          forever: member=a epoch=1 owns t-0,t-1
+        at-once: ch g member=b epoch=0 topics=t rebalance=0
+          record g member b reads t
+          record g epoch=2
+          record g target a = t-0
+          record g target b = t-1
+          record g target epoch=2
+          record g current b epoch=2 UnreleasedPartitions none
+          at-once: member=b epoch=2 owns none
+        negative: ch g member=c epoch=0 topics=t rebalance=-5
+          negative: InvalidRequest
+        a: ch g member=a epoch=1
+          record g current a epoch=1 UnrevokedPartitions t-0 revoking t-1
+          a: member=a epoch=1 owns t-0
+        at 46000
+           45000 record g current a deleted
+           45000 record g target a deleted
+           45000 record g member a deleted
+           45000 record g epoch=3
+           45000 record g current b deleted
+           45000 record g target b deleted
+           45000 record g member b deleted
+           45000 record g epoch=4
+        ",
+    );
+}
+
+#[test]
+fn hostile_71_random_members_and_epochs_of_consumer_groups_leave_no_trace() {
+    let mut shard = loaded();
+    let before = shard.durable().clone();
+    for number in 0..1_000_u64 {
+        let epoch = (number as i32).wrapping_mul(2_654_435) | 1;
+        let request = ConsumerGroupHeartbeatRequest {
+            member_epoch: epoch,
+            ..consumer_join(&format!("random-{number}"), vec!["t".into()])
+        };
+        let code = consumer_error(&carry_out(
+            &mut shard,
+            number,
+            GroupRequest::ConsumerHeartbeat(request),
+        ));
+        assert_ne!(code, ErrorCode::None, "epoch {epoch}");
+    }
+    assert_eq!(*shard.durable(), before);
+    assert!(shard.live_groups().is_empty());
+}
+
+#[test]
+fn hostile_72_partitions_that_a_member_never_got_are_not_believed() {
+    check(
+        "
+        topics t=2
+        a: ch g member=a epoch=0 topics=t
+          record g member a reads t
+          record g epoch=1
+          record g target a = t-0,t-1
+          record g target epoch=1
+          record g current a epoch=1 Stable t-0,t-1
+          a: member=a epoch=1 owns t-0,t-1
+        liar: ch g member=b epoch=0 topics=t
+          record g member b reads t
+          record g epoch=2
+          record g target a = t-0
+          record g target b = t-1
+          record g target epoch=2
+          record g current b epoch=2 UnreleasedPartitions none
+          liar: member=b epoch=2 owns none
+        liar: ch g member=b epoch=2 owned=t-0,t-1,t-99,nope-3
+          liar: member=b epoch=2
+        a: ch g member=a epoch=1 owned=t-0
+          record g current a epoch=2 Stable t-0
+          a: member=a epoch=2 owns t-0
+        liar: ch g member=b epoch=2 owned=t-0,t-1
+          record g current b epoch=2 Stable t-1
+          liar: member=b epoch=2 owns t-1
+        ",
+    );
+}
+
+#[test]
+fn hostile_73_catastrophic_patterns_are_refused_at_the_door_and_groups_have_few_of_them() {
+    let mut shard = loaded();
+    let with_regex = |member: &str, regex: String| ConsumerGroupHeartbeatRequest {
+        subscribed_topic_regex: Some(regex.into()),
+        ..consumer_join(member, Vec::new())
+    };
+    for pattern in ["(a{1000}){1000}", "(", "a)|(b", "(?=a)", &"(a+)+".repeat(1_000)] {
+        let request = GroupRequest::ConsumerHeartbeat(with_regex("m", pattern.to_owned()));
+        let code = consumer_error(&carry_out(&mut shard, 1, request));
+        assert_eq!(code, ErrorCode::InvalidRegularExpression, "{pattern}");
+    }
+    let mut accepted = 0;
+    for number in 0..100 {
+        let request = with_regex(&format!("m{number}"), format!("(a+)+{number}"));
+        match consumer_error(&carry_out(
+            &mut shard,
+            number,
+            GroupRequest::ConsumerHeartbeat(request),
+        )) {
+            ErrorCode::None => accepted += 1,
+            code => assert_eq!(code, ErrorCode::GroupMaxSizeReached),
+        }
+    }
+    assert_eq!(accepted, crate::limits::MAX_REGEXES_PER_GROUP);
+}
+
+#[test]
+fn a_thousand_members_join_a_consumer_group_and_leave_it() {
+    let mut shard = loaded();
+    for number in 0..1_000 {
+        let request = consumer_join(&format!("m{number}"), vec!["t".into()]);
+        let body = carry_out(&mut shard, number, GroupRequest::ConsumerHeartbeat(request));
+        assert_eq!(consumer_error(&body), ErrorCode::None);
+    }
+    assert_eq!(shard.durable().group("g").unwrap().member_count(), 1_000);
+    for number in 0..1_000 {
+        let request = ConsumerGroupHeartbeatRequest {
+            member_epoch: -1,
+            ..consumer_join(&format!("m{number}"), Vec::new())
+        };
+        let body = carry_out(&mut shard, number, GroupRequest::ConsumerHeartbeat(request));
+        assert_eq!(consumer_error(&body), ErrorCode::None);
+    }
+    assert_eq!(shard.durable().group("g").unwrap().member_count(), 0);
 }

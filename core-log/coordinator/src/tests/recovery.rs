@@ -229,8 +229,8 @@ fn hostile_58_garbage_in_the_partition_is_reported_and_changes_nothing() {
     ] {
         assert!(shard.replay(key, Some(b"\x00\x03")).is_err(), "{key:?}");
     }
-    let future = shard.replay(b"\x00\x03\x00\x01g", None);
-    assert_eq!(future, Err(ReplayError::UnknownKeyVersion { version: 3 }));
+    let future = shard.replay(b"\x00\x09\x00\x01g", None);
+    assert_eq!(future, Err(ReplayError::UnknownKeyVersion { version: 9 }));
     // A group record that claims two billion members.
     let greedy = b"\x00\x03\x00\x00\x00\x00\x00\x01\xff\xff\xff\xff\0\0\0\0\0\0\0\0\x7f\xff\xff\xff";
     assert!(shard.replay(b"\x00\x02\x00\x01g", Some(greedy)).is_err());

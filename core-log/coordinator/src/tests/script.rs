@@ -8,19 +8,25 @@
 //! fail ERROR                              the next append fails
 //! unload                                  the partition moves away
 //! forget TOPIC..                          topics were deleted
+//! topics NAME=PARTITIONS ..               the topics there are from now on
 //! [label:] join|sync|heartbeat|leave|commit|fetch|describe|list|delete|offset-delete GROUP.. key=value ..
 //! ```
+//!
+//! Consumer groups: `[label:] ch GROUP member= epoch= topics=a,b regex= owned=a-0,a-1|none assignor= instance=` is a
+//! ConsumerGroupHeartbeat, `cdescribe GROUP..` a ConsumerGroupDescribe. `ch` without `owned` says nothing about
+//! partitions, except that one that joins owns none.
 //!
 //! `c~7` stands for the member id that client `c` was given by the seventh join. Subscription metadata `@a+b`
 //! stands for a consumer subscription to the topics a and b; anything else is taken as it is.
 
 mod show;
+mod topics;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::panic::Location;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytestring::ByteString;
 use highwater_types::Timestamp;
@@ -31,6 +37,7 @@ use crate::shard::GroupShard;
 use crate::{ClientContext, CoordinatorRecord, Effects, GroupConfig, Monotonic, Now, RequestToken};
 
 use self::show::{show_record, show_reply};
+use self::topics::ScriptTopics;
 use self::words::{Words, request};
 
 /// The wall clock at monotonic 0.
@@ -103,6 +110,7 @@ struct Runner {
     config: GroupConfig,
     shard: GroupShard,
     log: Vec<CoordinatorRecord>,
+    topics: ScriptTopics,
     now_ms: u64,
     requests: u64,
     joins: u128,
@@ -121,6 +129,7 @@ impl Default for Runner {
             shard: GroupShard::new(config.clone()),
             config,
             log: Vec::new(),
+            topics: ScriptTopics::default(),
             now_ms: 0,
             requests: 0,
             joins: 0,
@@ -167,6 +176,11 @@ impl Runner {
                 let effects = self.shard.forget_topics(|topic| words.names.contains(&topic));
                 self.host(effects)
             }
+            "topics" => {
+                self.topics = self.topics.next(&words.settings);
+                self.shard.set_topics(Arc::new(self.topics.clone()));
+                Vec::new()
+            }
             "unload" => {
                 self.is_unloaded = true;
                 let replies = self.shard.unload();
@@ -190,6 +204,16 @@ impl Runner {
             "max_subscription_bytes_per_shard",
             config.max_subscription_bytes_per_shard,
         );
+        config.consumer_max_group_size =
+            words.number("consumer_max_group_size", config.consumer_max_group_size);
+        config.migration_policy = words.number("migration_policy", config.migration_policy);
+        if words.settings.contains_key("assignors") {
+            let named = words.list("assignors");
+            config.consumer_assignors = named
+                .iter()
+                .map(|name| crate::AssignorKind::from_name(name).unwrap())
+                .collect();
+        }
         config.max_offsets_per_group = words.number("max_offsets_per_group", config.max_offsets_per_group);
         self.restart()
     }
@@ -207,6 +231,7 @@ impl Runner {
         for record in &self.log {
             shard.replay(&record.key, record.value.as_deref()).unwrap();
         }
+        shard.set_topics(Arc::new(self.topics.clone()));
         shard.loaded(self.now());
         shard
     }
@@ -226,8 +251,8 @@ impl Runner {
     fn request(&mut self, label: String, verb: &str, words: &Words<'_>) -> Vec<String> {
         self.requests += 1;
         let token = RequestToken::new(self.requests);
-        let (default_version, request) = request(verb, words);
-        if verb == "join" {
+        let (default_version, request) = request(verb, words, &self.topics);
+        if matches!(verb, "join" | "ch") {
             self.joins += 1;
         }
         let client = ClientContext {
@@ -284,6 +309,10 @@ impl Runner {
             return;
         }
         for (group_id, live) in self.shard.live_groups() {
+            if let Some(group) = self.shard.consumer_group(group_id) {
+                check_consumer_group(group_id, group);
+                continue;
+            }
             match live.phase {
                 Phase::Stable | Phase::Empty => {}
                 Phase::PreparingRebalance { .. } | Phase::CompletingRebalance => continue,
@@ -316,6 +345,27 @@ impl Runner {
             self.waiting.is_empty(),
             "GRP-2: never answered: {:?}",
             self.waiting
+        );
+    }
+}
+
+/// CG-1 and CG-2. Members that were upgraded own what their leader said, which scripts keep disjoint.
+fn check_consumer_group(group_id: &str, group: &crate::ConsumerGroup) {
+    let mut owners = BTreeSet::new();
+    for (member_id, member) in group.members() {
+        let current = &member.current;
+        for held in current.assigned.iter().chain(current.revoking.iter()) {
+            assert!(
+                owners.insert(held),
+                "CG-1: {group_id}: {held:?} has two owners, one is {member_id}"
+            );
+        }
+        assert!(
+            current.epoch <= group.target_epoch && group.target_epoch <= group.epoch,
+            "CG-2: {group_id}: {member_id} is at {} of {} of {}",
+            current.epoch,
+            group.target_epoch,
+            group.epoch
         );
     }
 }

@@ -4,12 +4,18 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use highwater_wire::{ErrorCode, ResponseBody};
+use highwater_types::Uuid;
+use highwater_wire::messages::ConsumerProtocolAssignment;
+use highwater_wire::messages::consumer_group_describe_response::Assignment;
+use highwater_wire::{ErrorCode, FrameReader, Message, ResponseBody};
 
 use crate::CoordinatorRecord;
+use crate::consumer::records::{Change, decode};
+use crate::records::codec::Reader;
 use crate::records::{GroupMetadataValue, OffsetCommitValue, RecordKey};
 use crate::subscription::subscribed_topics;
 
+use super::topics::name_of;
 use super::{SEED_PREFIX, WALL_ORIGIN};
 
 pub(super) fn shorten(id: &str) -> String {
@@ -20,6 +26,9 @@ pub(super) fn shorten(id: &str) -> String {
 }
 
 fn show(bytes: &Bytes) -> String {
+    if let Some(assignment) = show_assignment(bytes) {
+        return assignment;
+    }
     match subscribed_topics(bytes) {
         Ok(topics) => format!(
             "@{}",
@@ -31,6 +40,80 @@ fn show(bytes: &Bytes) -> String {
         ),
         Err(_) => String::from_utf8_lossy(bytes).into_owned(),
     }
+}
+
+/// A consumer's assignment, if the bytes are one to the last.
+fn show_assignment(bytes: &Bytes) -> Option<String> {
+    let mut reader = FrameReader::new(bytes.clone());
+    reader.i16().ok()?;
+    let assignment = ConsumerProtocolAssignment::decode(&mut reader, 1).ok()?;
+    reader.finish().ok()?;
+    let topics = assignment.assigned_partitions.iter();
+    let partitions = topics.flat_map(|topic| topic.partitions.iter().map(|p| format!("{}-{p}", topic.topic)));
+    Some(format!("={}", partitions.collect::<Vec<_>>().join("+")))
+}
+
+fn show_partitions(partitions: impl Iterator<Item = (Uuid, i32)>) -> String {
+    let named: Vec<_> = partitions
+        .map(|(topic, partition)| format!("{}-{partition}", name_of(topic)))
+        .collect();
+    match named.is_empty() {
+        true => "none".to_owned(),
+        false => named.join(","),
+    }
+}
+
+fn show_change(group_id: &str, change: &Change) -> String {
+    let named = |names: &std::collections::BTreeSet<ByteString>| {
+        names
+            .iter()
+            .map(|name| name.to_string())
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    let text = match change {
+        Change::Group(Some(value)) => format!("epoch={}", value.epoch),
+        Change::Group(None) => "consumer group deleted".to_owned(),
+        Change::SubscriptionMetadata => "subscription metadata".to_owned(),
+        Change::Member(member, None) => format!("member {} deleted", shorten(member)),
+        Change::Member(member, Some(value)) => {
+            let mut line = format!("member {}", shorten(member));
+            if let Some(instance) = &value.instance_id {
+                let _ = write!(line, "({instance})");
+            }
+            let _ = write!(line, " reads {}", named(&value.topic_names));
+            if let Some(regex) = &value.topic_regex {
+                let _ = write!(line, " /{regex}/");
+            }
+            if let Some(classic) = &value.classic {
+                let _ = write!(line, " classic {}", classic.protocols[0].0);
+            }
+            line
+        }
+        Change::TargetEpoch(Some(epoch)) => format!("target epoch={epoch}"),
+        Change::TargetEpoch(None) => "target epoch deleted".to_owned(),
+        Change::Target(member, Some(target)) => {
+            format!("target {} = {}", shorten(member), show_partitions(target.iter()))
+        }
+        Change::Target(member, None) => format!("target {} deleted", shorten(member)),
+        Change::Current(member, Some(current)) => {
+            let mut line = format!(
+                "current {} epoch={} {:?} {}",
+                shorten(member),
+                current.epoch,
+                current.state,
+                show_partitions(current.assigned.iter())
+            );
+            if !current.revoking.is_empty() {
+                let _ = write!(line, " revoking {}", show_partitions(current.revoking.iter()));
+            }
+            line
+        }
+        Change::Current(member, None) => format!("current {} deleted", shorten(member)),
+        Change::Regex(regex, Some(topics)) => format!("regex /{regex}/ = {}", named(topics)),
+        Change::Regex(regex, None) => format!("regex /{regex}/ deleted"),
+    };
+    format!("record {group_id} {text}")
 }
 
 pub(super) fn show_record(record: &CoordinatorRecord) -> String {
@@ -57,6 +140,10 @@ pub(super) fn show_record(record: &CoordinatorRecord) -> String {
                 let _ = write!(line, " expires={}", expiry.get() - WALL_ORIGIN);
             }
             line
+        }
+        (RecordKey::Consumer { version, rest }, value) => {
+            let (group_id, change) = decode(version, &mut Reader::new(rest), value).unwrap();
+            show_change(&group_id, &change)
         }
         (RecordKey::GroupMetadata(key), None) => format!("record {} deleted", key.group),
         (RecordKey::GroupMetadata(key), Some(value)) => {
@@ -134,6 +221,54 @@ pub(super) fn show_reply(body: &ResponseBody) -> String {
             show(&r.assignment),
         ),
         ResponseBody::Heartbeat(r) => error(r.error_code),
+        ResponseBody::ConsumerGroupHeartbeat(r) if r.error_code != 0 => error(r.error_code),
+        ResponseBody::ConsumerGroupHeartbeat(r) => {
+            let member = shorten(r.member_id.as_deref().unwrap_or_default());
+            let mut line = format!("member={member} epoch={}", r.member_epoch);
+            if let Some(assignment) = &r.assignment {
+                let topics = assignment.topic_partitions.iter();
+                let partitions = topics.flat_map(|topic| {
+                    topic
+                        .partitions
+                        .iter()
+                        .map(|partition| (topic.topic_id, *partition))
+                });
+                let _ = write!(line, " owns {}", show_partitions(partitions));
+            }
+            line
+        }
+        ResponseBody::ConsumerGroupDescribe(r) => {
+            let groups = r.groups.iter().map(|group| {
+                let members = group.members.iter().map(|member| {
+                    let count = |assignment: &Assignment| -> usize {
+                        assignment
+                            .topic_partitions
+                            .iter()
+                            .map(|topic| topic.partitions.len())
+                            .sum()
+                    };
+                    format!(
+                        " {}:epoch={} type={} owns {} of {}",
+                        shorten(&member.member_id),
+                        member.member_epoch,
+                        member.member_type,
+                        count(&member.assignment),
+                        count(&member.target_assignment),
+                    )
+                });
+                format!(
+                    "{} {} {} epoch={}/{} {}{}",
+                    group.group_id,
+                    error(group.error_code),
+                    group.group_state,
+                    group.assignment_epoch,
+                    group.group_epoch,
+                    group.assignor_name,
+                    members.collect::<String>(),
+                )
+            });
+            groups.collect::<Vec<_>>().join(", ")
+        }
         ResponseBody::LeaveGroup(r) => {
             let members = r.members.iter().map(|member| {
                 let instance = member.group_instance_id.as_ref().map(|id| format!("@{id}"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
+use highwater_wire::messages::consumer_group_heartbeat_request::TopicPartitions;
 use highwater_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_wire::messages::leave_group_request::MemberIdentity;
 use highwater_wire::messages::offset_commit_request::{
@@ -17,13 +18,15 @@ use highwater_wire::messages::offset_fetch_request::{
 };
 use highwater_wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use highwater_wire::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, DescribeGroupsRequest,
+    HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 
 use crate::GroupRequest;
 
 use super::SEED_PREFIX;
+use super::topics::{ScriptTopics, id_of};
 
 /// The words of a line: names without `=`, and settings.
 pub(super) struct Words<'a> {
@@ -70,7 +73,7 @@ impl<'a> Words<'a> {
         pairs.collect()
     }
 
-    fn list(&self, key: &str) -> Vec<ByteString> {
+    pub(super) fn list(&self, key: &str) -> Vec<ByteString> {
         let list = self.settings.get(key).copied().unwrap_or("");
         list.split(',')
             .filter(|item| !item.is_empty())
@@ -98,6 +101,9 @@ fn expand(word: &str) -> ByteString {
 }
 
 fn metadata(word: &str) -> Bytes {
+    if let Some(partitions) = word.strip_prefix('=') {
+        return assignment(partitions);
+    }
     let Some(topics) = word.strip_prefix('@') else {
         return Bytes::copy_from_slice(word.as_bytes());
     };
@@ -113,7 +119,29 @@ fn metadata(word: &str) -> Bytes {
     bytes.freeze()
 }
 
-pub(super) fn request(verb: &str, words: &Words<'_>) -> (i16, GroupRequest) {
+/// `=t-0+t-1`: a consumer's assignment.
+fn assignment(partitions: &str) -> Bytes {
+    let mut by_topic: BTreeMap<ByteString, Vec<i32>> = BTreeMap::new();
+    for name in partitions.split('+').filter(|name| !name.is_empty()) {
+        let (topic, partition) = topic_partition(name);
+        by_topic.entry(topic).or_default().push(partition);
+    }
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(1);
+    bytes.put_i32(by_topic.len() as i32);
+    for (topic, partitions) in by_topic {
+        bytes.put_i16(topic.len() as i16);
+        bytes.put_slice(topic.as_bytes());
+        bytes.put_i32(partitions.len() as i32);
+        for partition in partitions {
+            bytes.put_i32(partition);
+        }
+    }
+    bytes.put_i32(-1);
+    bytes.freeze()
+}
+
+pub(super) fn request(verb: &str, words: &Words<'_>, topics: &ScriptTopics) -> (i16, GroupRequest) {
     let group_id = words.name(0);
     let member_id = words.text("member").unwrap_or_default();
     let group_instance_id = words.text("instance");
@@ -215,7 +243,8 @@ pub(super) fn request(verb: &str, words: &Words<'_>) -> (i16, GroupRequest) {
                             })
                             .collect()
                     }),
-                    ..Default::default()
+                    member_id: words.text("member"),
+                    member_epoch: words.number("epoch", -1),
                 }],
                 group_id,
                 require_stable: words.number("require_stable", false),
@@ -243,6 +272,20 @@ pub(super) fn request(verb: &str, words: &Words<'_>) -> (i16, GroupRequest) {
             let groups_names = words.names.iter().map(|name| ByteString::from(*name)).collect();
             (2, GroupRequest::Delete(DeleteGroupsRequest { groups_names }))
         }
+        "ch" => (
+            1,
+            GroupRequest::ConsumerHeartbeat(consumer_heartbeat(words, topics)),
+        ),
+        "cdescribe" => {
+            let group_ids = words.names.iter().map(|name| ByteString::from(*name)).collect();
+            (
+                1,
+                GroupRequest::ConsumerDescribe(ConsumerGroupDescribeRequest {
+                    group_ids,
+                    ..Default::default()
+                }),
+            )
+        }
         "offset-delete" => {
             let topics = words
                 .partitions()
@@ -262,6 +305,42 @@ pub(super) fn request(verb: &str, words: &Words<'_>) -> (i16, GroupRequest) {
             )
         }
         _ => panic!("no such event: {verb}"),
+    }
+}
+
+/// One that joins (`epoch=0`) must say that it owns nothing, in how much time it can give up partitions, and what it
+/// reads.
+fn consumer_heartbeat(words: &Words<'_>, topics: &ScriptTopics) -> ConsumerGroupHeartbeatRequest {
+    let member_epoch = words.number("epoch", 0);
+    let is_joining = member_epoch == 0;
+    let owned = words.settings.get("owned").map(|_| {
+        let named = words.list("owned").into_iter().filter(|name| *name != "none");
+        let mut listed: Vec<TopicPartitions> = Vec::new();
+        for name in named {
+            let (topic, partition) = topic_partition(&name);
+            let topic_id = id_of(&topic, topics);
+            match listed.iter_mut().find(|topic| topic.topic_id == topic_id) {
+                Some(topic) => topic.partitions.push(partition),
+                None => listed.push(TopicPartitions {
+                    topic_id,
+                    partitions: vec![partition],
+                }),
+            }
+        }
+        listed
+    });
+    let names = words.settings.get("topics").map(|_| words.list("topics"));
+    ConsumerGroupHeartbeatRequest {
+        group_id: words.name(0),
+        member_id: words.text("member").unwrap_or_default(),
+        member_epoch,
+        instance_id: words.text("instance"),
+        rack_id: words.text("rack"),
+        rebalance_timeout_ms: words.number("rebalance", if is_joining { 60_000 } else { -1 }),
+        subscribed_topic_names: names,
+        subscribed_topic_regex: words.text("regex"),
+        server_assignor: words.text("assignor"),
+        topic_partitions: owned.or_else(|| is_joining.then(Vec::new)),
     }
 }
 
