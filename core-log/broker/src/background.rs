@@ -1,4 +1,4 @@
-//! What a node does on its own: retention, syncs that are due, checkpoints, following the metadata.
+//! What a node does on its own: retention, compaction, syncs that are due, checkpoints, following the metadata.
 //!
 //! Every task ends when the node stops; none of them holds a lock over a disk access that a request waits
 //! for. Failures are logged here and tried again at the next turn.
@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
+use crate::cleaner;
 
 /// How often logs are looked at for a sync that is due. Kafka's scheduler has no default; a second bounds
 /// how far `flush.ms` is overrun.
@@ -30,6 +31,7 @@ pub(crate) fn start(broker: &Arc<Broker>, tasks: &TaskTracker) {
         broker.partitions.checkpoint_high_watermarks()
     });
     tasks.spawn(follow_metadata(Arc::clone(broker)));
+    cleaner::start(broker, tasks);
 }
 
 fn millis(ms: i64) -> Duration {

@@ -41,6 +41,8 @@ pub(crate) struct Broker {
     pub(crate) latest: watch::Receiver<Arc<MetadataImage>>,
     pub(crate) partitions: PartitionTable,
     pub(crate) fetch_sessions: Arc<FetchSessions>,
+    /// Wakes the cleaner before its rest is over: a setting may have changed.
+    pub(crate) cleaner_wake: tokio::sync::Notify,
     pub(crate) groups: GroupHost,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) request_memory: Arc<Semaphore>,
@@ -95,6 +97,7 @@ impl Broker {
         let image = self.image();
         let gone = self.partitions.reconcile(&image, &self.configs(&image));
         self.groups.reconcile(&self.partitions.led_of(OFFSETS_TOPIC));
+        self.cleaner_wake.notify_one();
         if !gone.is_empty() {
             self.groups.forget_topics(&gone);
         }

@@ -21,6 +21,7 @@ pub mod limits;
 
 mod background;
 mod broker;
+mod cleaner;
 mod clock;
 mod controller;
 mod dispatch;

@@ -297,6 +297,7 @@ async fn serve(
         latest,
         partitions: PartitionTable::new(data_dir, table, clock),
         fetch_sessions: FetchSessions::new(fetch_session_slots),
+        cleaner_wake: tokio::sync::Notify::new(),
         groups: GroupHost::new(group_config(&settings), clock, groups_latest, stopping.clone()),
         producer_ids: ProducerIds::default(),
         telemetry: Telemetry::new(),

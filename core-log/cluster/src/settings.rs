@@ -106,7 +106,7 @@ impl TopicSettings {
 
 /// The configs of a broker that are not merely defaults of topic configs, each under Kafka's name (in milliseconds where
 /// Kafka counts minutes).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the registry documents every key")]
 pub struct BrokerSettings {
     pub auto_create_topics_enable: bool,
@@ -124,6 +124,12 @@ pub struct BrokerSettings {
     pub group_max_session_timeout_ms: i32,
     pub group_max_size: u32,
     pub group_min_session_timeout_ms: i32,
+    pub log_cleaner_backoff_ms: i64,
+    pub log_cleaner_dedupe_buffer_bytes: i64,
+    pub log_cleaner_enable: bool,
+    pub log_cleaner_io_buffer_load_factor: f64,
+    pub log_cleaner_io_max_bytes_per_second: f64,
+    pub log_cleaner_threads: u32,
     pub log_flush_offset_checkpoint_interval_ms: u32,
     pub log_flush_start_offset_checkpoint_interval_ms: u32,
     pub log_retention_check_interval_ms: i64,
@@ -160,6 +166,12 @@ impl BrokerSettings {
             group_max_session_timeout_ms: values.int("group.max.session.timeout.ms")?,
             group_max_size: values.size("group.max.size")?,
             group_min_session_timeout_ms: values.int("group.min.session.timeout.ms")?,
+            log_cleaner_backoff_ms: values.long("log.cleaner.backoff.ms")?,
+            log_cleaner_dedupe_buffer_bytes: values.long("log.cleaner.dedupe.buffer.size")?,
+            log_cleaner_enable: values.boolean("log.cleaner.enable")?,
+            log_cleaner_io_buffer_load_factor: values.double("log.cleaner.io.buffer.load.factor")?,
+            log_cleaner_io_max_bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second")?,
+            log_cleaner_threads: values.size("log.cleaner.threads")?,
             log_flush_offset_checkpoint_interval_ms: values
                 .size("log.flush.offset.checkpoint.interval.ms")?,
             log_flush_start_offset_checkpoint_interval_ms: values

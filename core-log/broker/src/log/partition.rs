@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 use highwater_cluster::TopicSettings;
 use highwater_storage::{
-    AppendError, FlushPolicy, LogConfig, PartitionLog, ReadPlan, ReadRequest, StorageError,
+    AppendError, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadPlan, ReadRequest,
+    StorageError,
 };
 use highwater_types::record::RecordBatch;
 use highwater_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicPartition};
@@ -45,6 +46,10 @@ pub(crate) struct Partition {
     flushing: tokio::sync::Mutex<()>,
     durable_upto: AtomicI64,
     flush_wanted: AtomicBool,
+    /// A cleaner thread works on it.
+    cleaning: AtomicBool,
+    /// Compaction has failed for good: the log is left as it is.
+    uncleanable: AtomicBool,
 }
 
 /// Offsets of a partition at one moment.
@@ -125,6 +130,8 @@ impl Partition {
             waiting: Arc::default(),
             flushing: tokio::sync::Mutex::default(),
             flush_wanted: AtomicBool::new(false),
+            cleaning: AtomicBool::new(false),
+            uncleanable: AtomicBool::new(false),
         }
     }
 
@@ -385,12 +392,63 @@ impl Partition {
         Ok(retention.segments_deleted)
     }
 
+    /// What compaction could do here now; `None` for a log that is not compacted, is being cleaned, or cannot be.
+    /// Seals, and syncs, a last segment that nobody writes to and that has waited long enough. Blocks.
+    pub(crate) fn cleanable(&self, now: Timestamp) -> Result<Option<Cleanable>, ApiError> {
+        if self.cleaning.load(Ordering::Acquire) || self.is_uncleanable() {
+            return Ok(None);
+        }
+        let high_watermark = self.high_watermark();
+        let is_sealed = self.with_log(|log| match log.config().compact {
+            true => log.roll_for_compaction(now, high_watermark).map(Some),
+            false => Ok(None),
+        })??;
+        let Some(is_sealed) = is_sealed else {
+            return Ok(None);
+        };
+        if is_sealed {
+            self.flush()?;
+        }
+        Ok(Some(self.with_log(|log| log.cleanable(now, high_watermark))??))
+    }
+
+    /// Reserves the log for one cleaning; `None` if another thread has it.
+    pub(crate) fn begin_cleaning(&self) -> Option<CleaningTurn<'_>> {
+        let is_free = !self.cleaning.swap(true, Ordering::AcqRel);
+        is_free.then_some(CleaningTurn(self))
+    }
+
+    /// No more attempts until the partition is opened again.
+    pub(crate) fn mark_uncleanable(&self) {
+        self.uncleanable.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_uncleanable(&self) -> bool {
+        self.uncleanable.load(Ordering::Relaxed)
+    }
+
     /// Takes the log out: every later request is refused, every waiting fetch is woken to learn of it.
     pub(crate) fn take_log(&self) -> Option<PartitionLog> {
         // A poisoned log is not closed cleanly; dropping it here leaves it to recovery.
         let log = self.log.lock().ok().and_then(|mut log| log.take());
         self.waiting.wake_all();
         log
+    }
+}
+
+/// Keeps other cleaner threads from a log until it is dropped.
+#[derive(Debug)]
+pub(crate) struct CleaningTurn<'a>(&'a Partition);
+
+impl Drop for CleaningTurn<'_> {
+    fn drop(&mut self) {
+        self.0.cleaning.store(false, Ordering::Release);
+    }
+}
+
+impl LogAccess for Partition {
+    fn with_log<T>(&self, use_log: impl FnOnce(&mut PartitionLog) -> T) -> Option<T> {
+        Partition::with_log(self, use_log).ok()
     }
 }
 

@@ -7,7 +7,7 @@ use highwater_storage::{FlushPolicy, LogConfig};
 pub(crate) fn log_config(topic: &TopicSettings, producer_id_expiration_ms: i64) -> LogConfig {
     LogConfig {
         segment_bytes: topic.segment_bytes,
-        segment_ms: topic.segment_ms,
+        segment_ms: segment_ms(topic),
         segment_index_bytes: topic.segment_index_bytes,
         index_interval_bytes: topic.index_interval_bytes,
         retention_ms: topic.retention_ms,
@@ -18,10 +18,33 @@ pub(crate) fn log_config(topic: &TopicSettings, producer_id_expiration_ms: i64) 
         timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
         timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
         require_keys: topic.cleanup_policy.compact,
+        compact: topic.cleanup_policy.compact,
+        min_cleanable_dirty_ppm: (topic.min_cleanable_dirty_ratio * 1e6) as u32,
+        min_compaction_lag_ms: topic.min_compaction_lag_ms,
+        max_compaction_lag_ms: topic.max_compaction_lag_ms,
+        delete_retention_ms: topic.delete_retention_ms,
         producer_id_expiration_ms,
         flush: flush_policy(topic.flush_messages, topic.flush_ms),
         preallocate: topic.preallocate,
         ..LogConfig::default()
+    }
+}
+
+/// The settings of a topic of the broker's own: only compaction removes anything from it, whatever somebody has set.
+pub(crate) fn internal_log_config(topic: &TopicSettings, producer_id_expiration_ms: i64) -> LogConfig {
+    LogConfig {
+        compact: true,
+        require_keys: true,
+        delete_by_retention: false,
+        ..log_config(topic, producer_id_expiration_ms)
+    }
+}
+
+/// Only sealed segments are compacted, so a segment lives no longer than a record may wait for it (KIP-354).
+fn segment_ms(topic: &TopicSettings) -> i64 {
+    match topic.cleanup_policy.compact {
+        true => topic.segment_ms.min(topic.max_compaction_lag_ms),
+        false => topic.segment_ms,
     }
 }
 

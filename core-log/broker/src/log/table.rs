@@ -20,7 +20,7 @@ use highwater_types::{BrokerId, Offset, PartitionId, TopicId, TopicName, TopicPa
 use highwater_wire::ErrorCode;
 
 use super::partition::{Leadership, Partition};
-use super::settings::log_config;
+use super::settings::{internal_log_config, log_config};
 use crate::clock::Clock;
 use crate::error::ApiError;
 
@@ -194,7 +194,11 @@ impl PartitionTable {
                 return;
             }
         };
-        let config = Arc::new(log_config(&settings, self.options.producer_id_expiration_ms));
+        let expiration_ms = self.options.producer_id_expiration_ms;
+        let config = Arc::new(match topic.is_internal() {
+            true => internal_log_config(&settings, expiration_ms),
+            false => log_config(&settings, expiration_ms),
+        });
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let known = match topics.entry(topic.name.clone()) {
             Entry::Occupied(known) => known.into_mut(),
@@ -289,6 +293,16 @@ impl PartitionTable {
     /// Writes down where logs start.
     pub(crate) fn checkpoint_log_starts(&self) {
         self.write(OffsetCheckpoint::LogStart, PartitionLog::durable_start_offset);
+    }
+
+    /// Writes down how far logs are compacted.
+    pub(crate) fn checkpoint_cleaned(&self) {
+        let cleaned = |partition: &Arc<Partition>| {
+            let upto = partition.with_log(|log| log.cleaned_upto()).ok()??;
+            Some((partition.id().clone(), upto))
+        };
+        let offsets: OffsetMap = self.all().iter().filter_map(cleaned).collect();
+        self.write_offsets(OffsetCheckpoint::Cleaner, &offsets);
     }
 
     /// Writes down the high watermarks.

@@ -81,7 +81,9 @@ impl Filter<'_> {
             Verdict::Rewrite(bytes) => BatchHeader::parse(bytes)?.delete_horizon(),
             Verdict::Drop => None,
         };
-        if let Some(horizon) = horizon {
+        // One that had passed before has done its work: what it still stands on is values.
+        let is_pending = header.delete_horizon().is_none_or(|known| known > self.now);
+        if let Some(horizon) = horizon.filter(|_| is_pending) {
             self.next_horizon = Some(self.next_horizon.map_or(horizon, |known| known.min(horizon)));
         }
         Ok(verdict)

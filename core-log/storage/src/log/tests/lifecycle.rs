@@ -259,7 +259,7 @@ fn segments_roll_by_time_and_by_full_index() {
 }
 
 #[test]
-fn old_segments_go_by_time_but_never_past_the_high_watermark() {
+fn semantic_72_whole_segments_go_by_their_newest_record_but_never_past_the_high_watermark() {
     let bench = Bench::new(LogConfig {
         retention_ms: Some(100),
         ..small()
@@ -321,7 +321,7 @@ fn a_damaged_time_index_does_not_make_retention_delete_young_segments() {
 }
 
 #[test]
-fn size_retention_keeps_at_least_the_limit() {
+fn semantic_72_size_retention_keeps_at_least_the_limit() {
     let bench = Bench::new(LogConfig {
         retention_bytes: Some(2500),
         retention_ms: None,
@@ -350,6 +350,46 @@ fn a_clock_in_the_far_past_deletes_nothing() {
             Retention::default()
         );
     }
+}
+
+#[test]
+fn records_from_the_future_are_kept_and_append_times_are_not_fooled_by_them() {
+    for (timestamp_type, stays) in [
+        (TimestampType::CreateTime, true),
+        (TimestampType::LogAppendTime, false),
+    ] {
+        let bench = Bench::new(LogConfig {
+            retention_ms: Some(100),
+            timestamp_after_max_ms: i64::MAX,
+            timestamp_type,
+            ..small()
+        });
+        let mut log = bench.open();
+        for _ in 0..20 {
+            log.append_as_leader(batch_at(i64::MAX - 1, &["far ahead"]), EPOCH, NOW)
+                .unwrap();
+        }
+        log.apply_retention(NOW.advance_by_ms(101), log.end_offset())
+            .unwrap();
+        assert_eq!(log.size_bytes() > 0, stays, "{timestamp_type}");
+    }
+}
+
+#[test]
+fn without_delete_in_the_policy_neither_time_nor_size_removes_anything() {
+    let bench = Bench::new(LogConfig {
+        retention_ms: Some(1),
+        retention_bytes: Some(1),
+        delete_by_retention: false,
+        compact: true,
+        ..small()
+    });
+    let mut log = bench.open();
+    fill(&mut log, 40);
+    let done = log
+        .apply_retention(Timestamp::new(i64::MAX), log.end_offset())
+        .unwrap();
+    assert_eq!(done, Retention::default());
 }
 
 #[test]
