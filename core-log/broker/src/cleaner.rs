@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::limits::CLEANER_RESERVE_BYTES;
 use crate::log::partition::Partition;
 
 /// The longest nap of a throttled cleaning: a shutdown waits no longer.
@@ -147,7 +148,7 @@ fn clean(broker: &Broker, partition: &Arc<Partition>, cleanable: Cleanable) -> b
     let request = CleaningRequest {
         high_watermark: partition.high_watermark(),
         now: broker.clock.wall(),
-        reserve_bytes: 0,
+        reserve_bytes: CLEANER_RESERVE_BYTES,
     };
     let started_ms = broker.clock.monotonic_ms();
     let mut pace = Pace {

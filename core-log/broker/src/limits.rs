@@ -77,6 +77,9 @@ pub const MAX_PENDING_GROUP_REQUESTS: usize = 100_000;
 /// Bytes of an offsets partition read in one step when its groups are loaded.
 pub const GROUP_LOAD_BYTES: usize = 1024 * 1024;
 
+/// Room that compaction leaves on a disk: whoever writes records comes first.
+pub const CLEANER_RESERVE_BYTES: u64 = 64 << 20;
+
 const _: () = assert!(MIN_FRAME_BYTES < FIRST_READ_BYTES);
 const _: () = assert!(FIRST_READ_BYTES <= MAX_FRAME_BYTES);
 const _: () = assert!(IDLE_READ_BYTES <= FIRST_READ_BYTES);

@@ -34,7 +34,7 @@ use self::filter::{Counts, Filter, Verdict};
 use self::offset_map::OffsetMap;
 use self::output::{Output, Written};
 use self::transactions::{Aborted, Traversed};
-use crate::disk::{DiskFile, OpenMode};
+use crate::disk::{DiskFile, OpenMode, is_full};
 use crate::error::{At, CorruptionEvidence, StorageError};
 use crate::index::MaxTimestamp;
 use crate::log::{CleaningPlan, PartitionLog, Source};
@@ -90,7 +90,11 @@ pub enum CleanError {
 impl CleanError {
     /// Whether a later attempt may succeed without anybody doing anything about the partition.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Interrupted | Self::Overtaken | Self::NoSpace { .. })
+        match self {
+            Self::Interrupted | Self::Overtaken | Self::NoSpace { .. } => true,
+            Self::Storage(StorageError::Io { source, .. }) => is_full(source),
+            Self::Storage(_) | Self::OutputTooLarge { .. } | Self::Rewrite { .. } => false,
+        }
     }
 }
 
@@ -470,6 +474,7 @@ impl Run<'_> {
         pace: &mut dyn CleaningPace,
     ) -> Result<(), CleanError> {
         let base = sources.front().map_or(self.plan.upto, |first| first.base);
+        self.check_space(sources)?;
         let mut group = Vec::new();
         let written = match self.copy(sources, &mut group, pace) {
             Ok(written) => written,
@@ -494,6 +499,25 @@ impl Run<'_> {
         self.tally.segments_before += group.len();
         self.tally.bytes_after += bytes_after;
         self.tally.segments_after += 1;
+        Ok(())
+    }
+
+    /// The copy must fit before the originals go.
+    fn check_space(&self, sources: &VecDeque<Source>) -> Result<(), CleanError> {
+        let dir = &self.plan.dir;
+        let all: u64 = sources.iter().map(|source| source.size_bytes).sum();
+        let largest = u64::from(self.plan.config.segment_bytes);
+        let first = sources.front().map_or(0, |first| first.size_bytes);
+        let needed_bytes = all.min(largest).max(first);
+        let free_bytes = self.plan.disk.space(dir).at("measure", dir)?.free_bytes;
+        let available_bytes = free_bytes.saturating_sub(self.plan.request.reserve_bytes);
+        if needed_bytes > available_bytes {
+            return Err(CleanError::NoSpace {
+                dir: dir.to_path_buf(),
+                needed_bytes,
+                available_bytes,
+            });
+        }
         Ok(())
     }
 

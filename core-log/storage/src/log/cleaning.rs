@@ -161,7 +161,7 @@ impl PartitionLog {
             return Ok(false);
         }
         let result = self.roll(self.end);
-        self.fencing(result)?;
+        self.fencing_unless_full(result)?;
         Ok(true)
     }
 

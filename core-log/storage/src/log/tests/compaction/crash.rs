@@ -179,25 +179,64 @@ fn a_crash_while_an_interrupted_swap_is_finished_loses_nothing_either() {
 }
 
 #[test]
-fn after_a_failed_sync_the_log_is_as_it_was_or_fenced_and_the_next_open_has_everything() {
+fn after_an_error_at_any_operation_the_log_is_as_it_was_or_fenced_and_the_next_open_has_everything() {
     let (history, recovery_point) = history();
     let expected = fold(&open(&history.survivor(Crash::Kill), recovery_point));
-    for sync in 1.. {
+    let mut fenced = 0;
+    for operation in 1.. {
         let disk = history.survivor(Crash::Kill);
         let log = open(&disk, recovery_point);
-        disk.fail_sync(disk.syncs() + sync);
+        let failing = disk.operations() + operation;
+        disk.fail_operation(failing, 5);
         let (log, outcome) = clean_as(log, LATER, OPTIONS, &|_, _| {});
-        let Err(error) = outcome else { break };
-        assert!(!error.is_transient(), "sync {sync}: {error}");
-        if log.fence_reason().is_none() {
-            assert_eq!(fold(&log), expected, "sync {sync}");
+        if disk.operations() < failing {
+            break;
+        }
+        let error = outcome.expect_err("what is not done must not be reported as done");
+        assert!(!error.is_transient(), "{operation}: {error}");
+        match log.fence_reason() {
+            Some(_) => fenced += 1,
+            None => assert_eq!(fold(&log), expected, "{operation}"),
         }
         drop(log);
         check(
             &disk.survivor(Crash::Kill),
             recovery_point,
             &expected,
-            &format!("sync {sync}"),
+            &format!("error at {operation}"),
         );
     }
+    assert!(fenced > 2, "the exchange itself cannot be taken back: {fenced}");
+}
+
+#[test]
+fn a_disk_without_room_for_the_copy_postpones_the_cleaning_and_a_full_one_ends_it_unharmed() {
+    let (history, recovery_point) = history();
+    let expected = fold(&open(&history.survivor(Crash::Kill), recovery_point));
+    let disk = history.survivor(Crash::Kill);
+    let log = open(&disk, recovery_point);
+    let used = disk.shared().space(Path::new(DIR)).unwrap();
+    let used_bytes = used.total_bytes - used.free_bytes;
+    let mut postponed = 0;
+    let mut log = Some(log);
+    for room in (0..3_000).step_by(100) {
+        disk.set_capacity(Some(used_bytes + room));
+        let (same, outcome) = clean_as(log.take().unwrap(), LATER, OPTIONS, &|_, _| {});
+        assert!(same.fence_reason().is_none(), "{room}");
+        assert_eq!(fold(&same), expected, "{room}");
+        log = Some(same);
+        match outcome {
+            Ok(_) => break,
+            Err(error) => assert!(error.is_transient(), "{room}: {error}"),
+        }
+        postponed += 1;
+    }
+    assert!(postponed > 2, "{postponed}");
+    disk.set_capacity(None);
+    check(
+        &disk.survivor(Crash::Kill),
+        recovery_point,
+        &expected,
+        "after all",
+    );
 }
