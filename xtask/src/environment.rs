@@ -291,6 +291,8 @@ fn kafka_libraries(cache: &Path) -> Result<PathBuf, String> {
     let libraries = cache.join("kafka");
     ready_for(&libraries, &manifest, || {
         println!("    fetching Apache Kafka as {} names it", manifest.display());
+        // Jars of another version must not stay on the class path.
+        let _ = std::fs::remove_dir_all(&libraries);
         std::fs::create_dir_all(&libraries)?;
         run_quietly(
             Command::new("mvn")
