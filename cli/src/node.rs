@@ -122,6 +122,9 @@ impl Default for ListenersSection {
     }
 }
 
+/// How long connectors and listeners may take to end when the disk has failed under them.
+const STOP_AFTER_FAILURE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Everything a node is told.
 #[derive(Debug)]
 struct Settings {
@@ -210,7 +213,14 @@ async fn serve(settings: Settings) -> Result<()> {
         started.elapsed().as_millis(),
         settings.data_dir.display()
     );
-    stop.await??;
+    tokio::select! {
+        asked = stop => asked??,
+        failure = node.failed() => {
+            // What is left to do is to say so: nothing can be made durable any more.
+            let _ = tokio::time::timeout(STOP_AFTER_FAILURE, parts.stop()).await;
+            return Err(failure.into());
+        }
+    }
     tracing::info!("stopping");
     parts.stop().await;
     stop_log(node).await?;

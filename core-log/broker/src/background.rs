@@ -12,9 +12,12 @@ use tokio_util::task::TaskTracker;
 use crate::broker::Broker;
 use crate::cleaner;
 
-/// How often logs are looked at for a sync that is due. Kafka's scheduler has no default; a second bounds
-/// how far `flush.ms` is overrun.
+/// How often logs are looked at for a sync that is due but was not asked for: settings that changed, records
+/// without acknowledgement.
 const FLUSH_LOOK: Duration = Duration::from_secs(1);
+
+/// How often the disk is asked how much room it has, besides after so many bytes.
+const SPACE_LOOK: Duration = Duration::from_millis(500);
 
 /// How often high watermarks are written down, as Kafka's `replica.high.watermark.checkpoint.interval.ms`.
 const HIGH_WATERMARK_CHECKPOINT: Duration = Duration::from_secs(5);
@@ -26,7 +29,8 @@ pub(crate) fn start(broker: &Arc<Broker>, tasks: &TaskTracker) {
     let checkpoint = millis(i64::from(settings.log_flush_offset_checkpoint_interval_ms));
     every(broker, tasks, retention, apply_retention);
     every(broker, tasks, FLUSH_LOOK, flush_due);
-    every(broker, tasks, checkpoint, |broker| broker.partitions.checkpoint());
+    every(broker, tasks, SPACE_LOOK, |broker| broker.space.look());
+    every(broker, tasks, checkpoint, checkpoint_logs);
     every(broker, tasks, HIGH_WATERMARK_CHECKPOINT, |broker| {
         broker.partitions.checkpoint_high_watermarks()
     });
@@ -92,12 +96,22 @@ fn apply_retention(broker: &Broker) {
 fn flush_due(broker: &Broker) {
     let now = broker.clock.wall();
     for partition in broker.partitions.all() {
-        if partition.wants_flush(now)
-            && let Err(error) = partition.flush()
-        {
-            let id = partition.id();
-            tracing::error!(topic = %id.topic, partition = %id.partition, error = error.message,
-                "cannot make a log durable");
+        if partition.wants_flush(now) {
+            partition.want_flush();
         }
     }
+}
+
+/// Writes recovery points down. Logs that have held records for a whole interval without a sync are synced as well,
+/// whatever their topic says: the system has mostly written them by then, and what a start after a kill has to read
+/// stays bounded by what came in during the last two intervals.
+fn checkpoint_logs(broker: &Broker) {
+    let interval_ms = i64::from(broker.settings.log_flush_offset_checkpoint_interval_ms);
+    let now = broker.clock.wall();
+    for partition in broker.partitions.all() {
+        if partition.is_unflushed_for(interval_ms, now) {
+            partition.want_flush();
+        }
+    }
+    broker.partitions.checkpoint();
 }

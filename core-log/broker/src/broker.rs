@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::{GroupHost, OFFSETS_TOPIC};
 use crate::limits::Limits;
+use crate::log::space::SpaceGuard;
 use crate::log::table::PartitionTable;
 use crate::metadata::MetadataQuorum;
 use crate::producer_ids::ProducerIds;
@@ -43,6 +44,8 @@ pub(crate) struct Broker {
     pub(crate) fetch_sessions: Arc<FetchSessions>,
     /// Wakes the cleaner before its rest is over: a setting may have changed.
     pub(crate) cleaner_wake: tokio::sync::Notify,
+    /// Room on the disk.
+    pub(crate) space: SpaceGuard,
     pub(crate) groups: GroupHost,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) request_memory: Arc<Semaphore>,

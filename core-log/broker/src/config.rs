@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use highwater_storage::{Disk, StdDisk};
 use highwater_types::BrokerId;
 
 use crate::limits::Limits;
@@ -33,6 +35,8 @@ pub struct NodeConfig {
     pub properties: BTreeMap<String, String>,
     /// Bounds on what clients can make the node hold.
     pub limits: Limits,
+    /// Where the files are: the machine's disk, or one that a test has under control.
+    pub disk: Arc<dyn Disk>,
 }
 
 impl NodeConfig {
@@ -44,6 +48,7 @@ impl NodeConfig {
             listeners: Vec::new(),
             properties: BTreeMap::new(),
             limits: Limits::default(),
+            disk: StdDisk::shared(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use highwater_cluster::ConfigError;
 use highwater_cluster::decide::{AlterError, RegistrationError, TopicError};
-use highwater_storage::{AppendError, ReadError, StorageError};
+use highwater_storage::{AppendError, DiskFailure, ReadError, StorageError};
 use highwater_types::record::BatchError;
 use highwater_wire::ErrorCode;
 
@@ -59,6 +59,21 @@ pub enum NodeError {
         /// Who was started.
         expected: String,
     },
+    /// The disk failed while the node ran: it takes no more writes.
+    #[error(
+        "data directory {} failed: {failure}; nothing is written any more, since what a failing disk says is not to \
+         be trusted; check the disk and start the node again",
+        path.display()
+    )]
+    DiskFailed {
+        /// The data directory.
+        path: PathBuf,
+        /// The first failure.
+        failure: DiskFailure,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// The blocking work of starting or stopping was cancelled: the runtime is shutting down.
     #[error("the runtime ended while the node was at work")]
     Interrupted,

@@ -48,5 +48,6 @@ pub use node::Node;
 pub use session::{Session, SessionClosed, SessionInfo};
 
 // What the signatures above are made of, for crates that depend on nothing below the broker.
+pub use highwater_storage::{Disk, DiskFailure, StdDisk};
 pub use highwater_types::{BrokerId, TopicName};
 pub use highwater_wire::{RequestBody, ResponseBody};

@@ -1,8 +1,10 @@
 //! The partitions of a node: logs on disk with what the broker knows about them.
 
+pub(crate) mod flusher;
 pub(crate) mod partition;
 pub(crate) mod query;
 pub(crate) mod settings;
+pub(crate) mod space;
 pub(crate) mod table;
 
 #[cfg(test)]

@@ -5,18 +5,18 @@
 //! new connections, what is in work is finished, logs are made durable, the clean-shutdown marker is left.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use highwater_cluster::decide::{BrokerRegistration, register_broker};
 use highwater_cluster::{BrokerProperties, BrokerSettings, ConfigView, EndpointRecord, MetadataImage};
 use highwater_coordinator::{AssignorKind, GroupConfig};
 use highwater_storage::{
-    CorruptionPolicy, DataDir, DataDirOptions, Disk, MetaProperties, StdDisk, StorageError,
+    CorruptionPolicy, DataDir, DataDirOptions, Disk, DiskFailure, FailStopDisk, MetaProperties, StorageError,
 };
 use highwater_types::{BrokerId, Uuid};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -29,7 +29,8 @@ use crate::error::NodeError;
 use crate::fetch_sessions::FetchSessions;
 use crate::gauges;
 use crate::groups::GroupHost;
-use crate::limits::Limits;
+use crate::limits::{FLUSH_THREADS, Limits};
+use crate::log::space::SpaceGuard;
 use crate::log::table::{PartitionTable, TableOptions};
 use crate::metadata::{self, DecideError, MetadataConfig, MetadataQuorum, RaftQuorum};
 use crate::net::listener::{Acceptor, ConnectionCount};
@@ -48,6 +49,7 @@ pub struct Node {
     broker: Arc<Broker>,
     listeners: Vec<(String, SocketAddr)>,
     broker_epoch: i64,
+    disk: WatchedDisk,
     /// Ends accepting and idle connections.
     draining: CancellationToken,
     connections: TaskTracker,
@@ -72,9 +74,10 @@ impl Node {
         let properties = BrokerProperties::new(config.properties.clone())?;
         let bound = bind(&config).await?;
         let clock = Clock::new();
-        let data_dir = open_data_dir(&config.data_dir).await?;
+        let disk = WatchedDisk::new(&config);
+        let data_dir = open_data_dir(Arc::clone(&disk.disk), &config.data_dir).await?;
         let quorum_config = MetadataConfig {
-            disk: StdDisk::shared(),
+            disk: Arc::clone(&disk.disk),
             data_dir: config.data_dir.clone(),
             broker_id: config.node_id,
         };
@@ -84,7 +87,10 @@ impl Node {
             &config,
             properties,
             clock,
-            data_dir,
+            Opened {
+                data_dir,
+                disk: Arc::clone(&disk.disk),
+            },
             Arc::clone(&quorum),
             endpoints,
         )
@@ -105,6 +111,7 @@ impl Node {
             broker,
             listeners: Vec::new(),
             broker_epoch,
+            disk,
             draining,
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
@@ -164,6 +171,12 @@ impl Node {
     /// `metrics` facade. Call it before each scrape.
     pub fn record_gauges(&self) {
         gauges::record(&self.broker);
+    }
+
+    /// Waits until the disk fails and says how. The node takes no more writes then and should be stopped; until it
+    /// is, reading goes on. Safe to drop and call again.
+    pub async fn failed(&self) -> NodeError {
+        self.disk.failed().await
     }
 
     /// Stops: finishes what is in work, makes every log durable, leaves the clean-shutdown marker.
@@ -235,9 +248,55 @@ async fn bind(config: &NodeConfig) -> Result<Vec<Bound>, NodeError> {
     Ok(bound)
 }
 
-async fn open_data_dir(path: &Path) -> Result<DataDir, NodeError> {
+/// The node's disk, and the news that it has failed.
+#[derive(Debug)]
+struct WatchedDisk {
+    data_dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    failure: watch::Receiver<Option<DiskFailure>>,
+}
+
+impl WatchedDisk {
+    fn new(config: &NodeConfig) -> Self {
+        let (tell, failure) = watch::channel(None);
+        let path = config.data_dir.clone();
+        metrics::gauge!("highwater_disk_failed").set(0.0);
+        let on_failure = move |failure: &DiskFailure| {
+            metrics::gauge!("highwater_disk_failed").set(1.0);
+            tracing::error!(path = %path.display(), %failure,
+                "the data directory failed: nothing is written any more; check the disk and start again");
+            tell.send_replace(Some(failure.clone()));
+        };
+        WatchedDisk {
+            data_dir: config.data_dir.clone(),
+            disk: Arc::new(FailStopDisk::new(Arc::clone(&config.disk), on_failure)),
+            failure,
+        }
+    }
+
+    async fn failed(&self) -> NodeError {
+        let mut failure = self.failure.clone();
+        let path = self.data_dir.clone();
+        let failed = failure.wait_for(Option::is_some).await;
+        match failed.as_deref() {
+            Ok(Some(failure)) => NodeError::DiskFailed {
+                path,
+                failure: failure.clone(),
+            },
+            // The disk lives as long as the one who could tell of it.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// The data directory, locked, and the disk it lies on.
+struct Opened {
+    data_dir: DataDir,
+    disk: Arc<dyn Disk>,
+}
+
+async fn open_data_dir(disk: Arc<dyn Disk>, path: &Path) -> Result<DataDir, NodeError> {
     let owned = path.to_path_buf();
-    let disk: Arc<dyn Disk> = StdDisk::shared();
     let options = DataDirOptions {
         corruption: CorruptionPolicy::Refuse,
     };
@@ -259,7 +318,7 @@ async fn serve(
     config: &NodeConfig,
     properties: BrokerProperties,
     clock: Clock,
-    data_dir: DataDir,
+    opened: Opened,
     quorum: Arc<dyn MetadataQuorum>,
     endpoints: Vec<EndpointRecord>,
 ) -> Result<(Arc<Broker>, i64), NodeError> {
@@ -267,6 +326,7 @@ async fn serve(
     let latest = quorum.image();
     let groups_latest = latest.clone();
     let image = Arc::clone(&latest.borrow());
+    let Opened { data_dir, disk } = opened;
     identify(&data_dir, config, &image)?;
     let view = ConfigView {
         image: &image,
@@ -281,9 +341,11 @@ async fn serve(
         threads: usize::try_from(settings.num_recovery_threads_per_data_dir)
             .unwrap_or(1)
             .max(1),
+        flush_threads: FLUSH_THREADS,
     };
     let fetch_session_slots =
         usize::try_from(settings.max_incremental_fetch_session_cache_slots).unwrap_or(usize::MAX);
+    let space = SpaceGuard::new(disk, config.data_dir.clone(), settings.highwater_min_free_bytes);
     let stopping = CancellationToken::new();
     let broker = Arc::new(Broker {
         node_id: config.node_id,
@@ -295,7 +357,8 @@ async fn serve(
         clock,
         metadata: quorum,
         latest,
-        partitions: PartitionTable::new(data_dir, table, clock),
+        partitions: PartitionTable::new(data_dir, table, clock).map_err(NodeError::Thread)?,
+        space,
         fetch_sessions: FetchSessions::new(fetch_session_slots),
         cleaner_wake: tokio::sync::Notify::new(),
         groups: GroupHost::new(group_config(&settings), clock, groups_latest, stopping.clone()),

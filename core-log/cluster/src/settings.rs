@@ -124,6 +124,8 @@ pub struct BrokerSettings {
     pub group_max_session_timeout_ms: i32,
     pub group_max_size: u32,
     pub group_min_session_timeout_ms: i32,
+    /// `None` leaves it to the broker.
+    pub highwater_min_free_bytes: Option<u64>,
     pub log_cleaner_backoff_ms: i64,
     pub log_cleaner_dedupe_buffer_bytes: i64,
     pub log_cleaner_enable: bool,
@@ -166,6 +168,8 @@ impl BrokerSettings {
             group_max_session_timeout_ms: values.int("group.max.session.timeout.ms")?,
             group_max_size: values.size("group.max.size")?,
             group_min_session_timeout_ms: values.int("group.min.session.timeout.ms")?,
+            highwater_min_free_bytes: limit(values.long("highwater.min.free.bytes")?)
+                .and_then(|bytes| u64::try_from(bytes).ok()),
             log_cleaner_backoff_ms: values.long("log.cleaner.backoff.ms")?,
             log_cleaner_dedupe_buffer_bytes: values.long("log.cleaner.dedupe.buffer.size")?,
             log_cleaner_enable: values.boolean("log.cleaner.enable")?,

@@ -127,6 +127,11 @@ impl Embedded {
         }
     }
 
+    /// Waits until the node's disk fails and says how; see [`Node::failed`].
+    pub async fn failed(&self) -> NodeError {
+        self.node.failed().await
+    }
+
     /// The client, with Kafka's defaults. Cheap to clone.
     pub fn client(&self) -> Client {
         self.client.clone()

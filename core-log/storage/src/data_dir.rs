@@ -140,6 +140,17 @@ impl DataDir {
         self.was_clean
     }
 
+    /// What a checkpoint said of a partition when the directory was opened.
+    pub fn checkpointed(&self, which: OffsetCheckpoint, partition: &TopicPartition) -> Option<Offset> {
+        let offsets = match which {
+            OffsetCheckpoint::RecoveryPoint => &self.recovery_points,
+            OffsetCheckpoint::LogStart => &self.log_starts,
+            OffsetCheckpoint::HighWatermark => &self.high_watermarks,
+            OffsetCheckpoint::Cleaner => &self.cleaned,
+        };
+        offsets.get(partition).copied()
+    }
+
     /// High watermark of a partition as of the last checkpoint.
     pub fn high_watermark(&self, partition: &TopicPartition) -> Option<Offset> {
         self.high_watermarks.get(partition).copied()

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use highwater_cluster::MetadataImage;
 use highwater_storage::{AppendError, InvalidRecord};
 use highwater_types::record::{BatchError, Compression, RecordBatch};
@@ -78,9 +79,12 @@ pub(crate) async fn handle(
         // Semantic 22: nobody waits for an answer, and the only way to say "failed" is to close.
         return if failed { Reply::Close } else { Reply::Nothing };
     }
-    for (partition, upto) in unsynced {
-        if let Err(error) = partition.synced(upto).await {
-            fail_partition(&image, &mut responses, &partition, &error);
+    // All are asked before the first is waited for, so that they are synced side by side.
+    let waits = unsynced.iter().map(|(partition, upto)| partition.synced(*upto));
+    let outcomes = join_all(waits).await;
+    for ((partition, _), outcome) in unsynced.iter().zip(outcomes) {
+        if let Err(error) = outcome {
+            fail_partition(&image, &mut responses, partition, &error);
         }
     }
     let node_endpoints = name_leaders(broker, context, version, &mut responses);
@@ -182,12 +186,14 @@ fn append(
         let message = format!("'{topic}' belongs to the cluster itself; clients cannot write to it");
         return Err(ApiError::new(ErrorCode::InvalidTopicException, message).into());
     }
+    broker.space.require_room()?;
     let batch = only_batch(data.records.unwrap_or_default(), attempt.version)?;
     if attempt.acks == -1 {
         partition.require_in_sync()?;
     }
     let bytes = batch.bytes().len();
     let appended = partition.append(batch, attempt.now)?;
+    broker.space.appended(bytes);
     broker.telemetry.appended_bytes.increment(bytes as u64);
     Ok((partition, appended))
 }

@@ -11,6 +11,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_cluster::TopicSettings;
@@ -21,7 +22,9 @@ use highwater_storage::{
 use highwater_types::record::RecordBatch;
 use highwater_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicPartition};
 use highwater_wire::ErrorCode;
+use tokio::sync::oneshot;
 
+use super::flusher::FlushQueue;
 use crate::error::ApiError;
 use crate::purgatory::WaitList;
 
@@ -33,6 +36,9 @@ pub(crate) struct Leadership {
     pub(crate) settings: Arc<TopicSettings>,
 }
 
+/// A longer `flush.ms` is no wish to flush.
+const MAX_FLUSH_MS: i64 = 7 * 24 * 3_600_000;
+
 /// A partition led by this node.
 #[derive(Debug)]
 pub(crate) struct Partition {
@@ -42,14 +48,39 @@ pub(crate) struct Partition {
     leadership: RwLock<Leadership>,
     high_watermark: AtomicI64,
     waiting: Arc<WaitList>,
-    /// One sync at a time; who waits for a turn is usually covered by the sync before it.
-    flushing: tokio::sync::Mutex<()>,
+    queue: Arc<FlushQueue>,
+    flushing: Mutex<Flushing>,
     durable_upto: AtomicI64,
-    flush_wanted: AtomicBool,
+    /// Whether the queue will look at this partition when `flush.ms` are over.
+    is_timed: AtomicBool,
     /// A cleaner thread works on it.
     cleaning: AtomicBool,
     /// Compaction has failed for good: the log is left as it is.
     uncleanable: AtomicBool,
+}
+
+/// Where a partition is on its way to the disk.
+#[derive(Debug, Default)]
+struct Flushing {
+    turn: Turn,
+    waiting: Vec<SyncWait>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    #[default]
+    Idle,
+    Queued,
+    Running,
+    /// Something came that the sync under way may not cover.
+    RunningAndWanted,
+}
+
+/// An acknowledgement that waits for everything below `upto` to be durable.
+#[derive(Debug)]
+struct SyncWait {
+    upto: Offset,
+    done: oneshot::Sender<Result<(), ApiError>>,
 }
 
 /// Offsets of a partition at one moment.
@@ -119,6 +150,7 @@ impl Partition {
         is_internal: bool,
         log: PartitionLog,
         leadership: Leadership,
+        queue: Arc<FlushQueue>,
     ) -> Self {
         Partition {
             id,
@@ -128,8 +160,9 @@ impl Partition {
             log: Mutex::new(Some(log)),
             leadership: RwLock::new(leadership),
             waiting: Arc::default(),
-            flushing: tokio::sync::Mutex::default(),
-            flush_wanted: AtomicBool::new(false),
+            queue,
+            flushing: Mutex::default(),
+            is_timed: AtomicBool::new(false),
             cleaning: AtomicBool::new(false),
             uncleanable: AtomicBool::new(false),
         }
@@ -240,7 +273,11 @@ impl Partition {
     }
 
     /// Appends one batch and wakes who waits for it.
-    pub(crate) fn append(&self, batch: RecordBatch, now: Timestamp) -> Result<Appended, AppendFailure> {
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        batch: RecordBatch,
+        now: Timestamp,
+    ) -> Result<Appended, AppendFailure> {
         let bytes = batch.bytes().len();
         let epoch = self
             .leadership
@@ -253,11 +290,14 @@ impl Partition {
             .append_as_leader(batch, epoch, now)
             .map_err(AppendFailure::Refused)?;
         let end = log.get().end_offset();
-        let sync_before_ack = log.get().config().flush == FlushPolicy::OnAck;
+        let policy = log.get().config().flush;
+        let is_due = matches!(policy, FlushPolicy::Interval { .. }) && log.get().flush_due(now);
         self.high_watermark.store(end.get(), Ordering::Release);
         drop(log);
-        if info.rolled {
-            self.flush_wanted.store(true, Ordering::Relaxed);
+        if info.rolled || is_due {
+            self.want_flush();
+        } else if let FlushPolicy::Interval { ms, .. } = policy {
+            self.flush_within(ms);
         }
         if !info.duplicate {
             self.waiting.appended(bytes);
@@ -267,7 +307,7 @@ impl Partition {
             next_offset: info.last_offset.next(),
             log_append_time: info.log_append_time,
             log_start_offset: info.log_start_offset,
-            sync_before_ack,
+            sync_before_ack: policy == FlushPolicy::OnAck,
         })
     }
 
@@ -338,26 +378,104 @@ impl Partition {
 
     /// Waits until everything below `upto` is durable: one sync for all who wait (group commit).
     pub(crate) async fn synced(self: &Arc<Self>, upto: Offset) -> Result<(), ApiError> {
-        while self.durable_upto.load(Ordering::Acquire) < upto.get() {
-            let _turn = self.flushing.lock().await;
-            if self.durable_upto.load(Ordering::Acquire) >= upto.get() {
-                break;
-            }
-            let partition = Arc::clone(self);
-            let flushed = tokio::task::spawn_blocking(move || partition.flush()).await;
-            flushed.map_err(|_| ApiError::plain(ErrorCode::KafkaStorageError))??;
+        if self.durable_upto.load(Ordering::Acquire) >= upto.get() {
+            return Ok(());
         }
-        Ok(())
+        let (done, durable) = oneshot::channel();
+        self.flushing().waiting.push(SyncWait { upto, done });
+        self.want_flush();
+        durable.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
-    /// Whether the flush policy or a sealed segment asks for a sync.
+    fn flushing(&self) -> MutexGuard<'_, Flushing> {
+        // Held for moves between lists only, none of which can panic half way.
+        self.flushing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a sync that covers everything appended so far. Does not wait.
+    pub(crate) fn want_flush(self: &Arc<Self>) {
+        {
+            let mut flushing = self.flushing();
+            flushing.turn = match flushing.turn {
+                Turn::Idle => Turn::Queued,
+                Turn::Queued => return,
+                Turn::Running | Turn::RunningAndWanted => {
+                    flushing.turn = Turn::RunningAndWanted;
+                    return;
+                }
+            };
+        }
+        if !self.queue.push(Arc::clone(self)) {
+            // The node stops: closing makes the log durable, but nobody is told before.
+            let mut flushing = self.flushing();
+            flushing.turn = Turn::Idle;
+            flushing.waiting.clear();
+        }
+    }
+
+    /// Makes sure that the queue looks here within so many milliseconds.
+    fn flush_within(self: &Arc<Self>, ms: i64) {
+        let delay = u64::try_from(ms).unwrap_or(0);
+        if ms < MAX_FLUSH_MS && !self.is_timed.swap(true, Ordering::Relaxed) {
+            self.queue.push_later(self, Duration::from_millis(delay));
+        }
+    }
+
+    /// The queue looks here, as asked.
+    pub(super) fn flush_time_has_come(self: &Arc<Self>) {
+        self.is_timed.store(false, Ordering::Relaxed);
+        self.want_flush();
+    }
+
+    /// One turn of a flushing thread: syncs, answers who waited, queues again if need be. Gives what failed.
+    pub(super) fn flush_turn(self: &Arc<Self>) -> Option<ApiError> {
+        self.flushing().turn = Turn::Running;
+        let outcome = self.flush();
+        // An offset that is no longer in the log will never be durable.
+        let end = self.with_log(|log| log.end_offset());
+        let mut flushing = self.flushing();
+        let (answered, waiting) = std::mem::take(&mut flushing.waiting)
+            .into_iter()
+            .partition(|wait| match (&outcome, &end) {
+                (Ok(durable), Ok(end)) => wait.upto <= *durable || wait.upto > *end,
+                _ => true,
+            });
+        flushing.waiting = waiting;
+        let again = flushing.turn == Turn::RunningAndWanted || !flushing.waiting.is_empty();
+        flushing.turn = Turn::Idle;
+        drop(flushing);
+        let answered: Vec<SyncWait> = answered;
+        for wait in answered {
+            let answer = match &outcome {
+                Ok(durable) if wait.upto <= *durable => Ok(()),
+                Ok(_) => Err(self.gone()),
+                Err(error) => Err(error.clone()),
+            };
+            // Whoever waited may have gone.
+            let _ = wait.done.send(answer);
+        }
+        if again && outcome.is_ok() {
+            self.want_flush();
+        }
+        outcome.err()
+    }
+
+    /// Whether the flush policy asks for a sync.
     pub(crate) fn wants_flush(&self, now: Timestamp) -> bool {
-        self.flush_wanted.load(Ordering::Relaxed) || self.with_log(|log| log.flush_due(now)).unwrap_or(false)
+        self.with_log(|log| log.flush_due(now)).unwrap_or(false)
+    }
+
+    /// Whether something has not been durable for so long.
+    pub(crate) fn is_unflushed_for(&self, ms: i64, now: Timestamp) -> bool {
+        self.with_log(|log| {
+            log.unflushed_since()
+                .is_some_and(|since| now.distance_from_ms(since) >= ms)
+        })
+        .unwrap_or(false)
     }
 
     /// Makes everything appended so far durable. Blocks, but not under the lock.
     pub(crate) fn flush(&self) -> Result<Offset, ApiError> {
-        self.flush_wanted.store(false, Ordering::Relaxed);
         let plan = self.with_log(PartitionLog::begin_flush)??;
         let outcome = plan.execute();
         let durable = self.with_log(|log| log.finish_flush(&plan, outcome))??;
@@ -373,6 +491,10 @@ impl Partition {
         if upto > high_watermark || upto < Offset::ZERO {
             let message = format!("offset {upto} is not within 0..={high_watermark}");
             return Err(ApiError::new(ErrorCode::OffsetOutOfRange, message));
+        }
+        // What is written down as deleted must not outlive what is written down as there.
+        if self.with_log(|log| log.recovery_point() < upto)? {
+            self.flush()?;
         }
         let start = self.with_log(|log| -> Result<Offset, StorageError> {
             log.advance_start_offset(upto)?;
@@ -432,6 +554,8 @@ impl Partition {
         // A poisoned log is not closed cleanly; dropping it here leaves it to recovery.
         let log = self.log.lock().ok().and_then(|mut log| log.take());
         self.waiting.wake_all();
+        // Acknowledgements that wait for a sync learn that there will be none.
+        self.flushing().waiting.clear();
         log
     }
 }

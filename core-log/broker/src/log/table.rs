@@ -11,14 +11,17 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use highwater_cluster::{ConfigResource, ConfigView, MetadataImage, PartitionImage, TopicImage};
-use highwater_storage::{DataDir, LogConfig, OffsetCheckpoint, OffsetMap, PartitionLog, StorageError};
+use highwater_storage::{
+    DataDir, LogConfig, OffsetCheckpoint, OffsetMap, PartitionLog, RecoveryReport, StorageError,
+};
 use highwater_types::{BrokerId, Offset, PartitionId, TopicId, TopicName, TopicPartition, Uuid};
 use highwater_wire::ErrorCode;
 
+use super::flusher::{FlushQueue, FlushThreads};
 use super::partition::{Leadership, Partition};
 use super::settings::{internal_log_config, log_config};
 use crate::clock::Clock;
@@ -47,6 +50,8 @@ pub(crate) struct TableOptions {
     pub(crate) producer_id_expiration_ms: i64,
     /// Threads that open and close logs.
     pub(crate) threads: usize,
+    /// Threads that make logs durable.
+    pub(crate) flush_threads: usize,
 }
 
 /// See the module.
@@ -57,9 +62,39 @@ pub(crate) struct PartitionTable {
     /// Gone once the node has shut down.
     data_dir: RwLock<Option<DataDir>>,
     topics: RwLock<HashMap<TopicName, Topic>>,
+    queue: Arc<FlushQueue>,
+    /// Gone once the node has shut down.
+    flushing: Mutex<Option<FlushThreads>>,
     /// The image applied last; its lock lets one reconciliation run at a time.
     applied: Mutex<Arc<MetadataImage>>,
 }
+
+/// What opening logs came to, added up by the threads that do it.
+#[derive(Debug, Default)]
+struct OpenTotals {
+    opened: AtomicUsize,
+    failed: AtomicUsize,
+    segments: AtomicUsize,
+    segments_scanned: AtomicUsize,
+    bytes_scanned: AtomicU64,
+    truncated_bytes: AtomicU64,
+}
+
+impl OpenTotals {
+    fn add(&self, report: &RecoveryReport) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.segments.fetch_add(report.segments, Ordering::Relaxed);
+        self.segments_scanned
+            .fetch_add(report.segments_scanned, Ordering::Relaxed);
+        self.bytes_scanned
+            .fetch_add(report.bytes_scanned, Ordering::Relaxed);
+        self.truncated_bytes
+            .fetch_add(report.truncated_bytes, Ordering::Relaxed);
+    }
+}
+
+/// How often a long opening of logs is told of.
+const PROGRESS_MS: u64 = 5_000;
 
 /// A log to open.
 struct Job {
@@ -71,14 +106,19 @@ struct Job {
 }
 
 impl PartitionTable {
-    pub(crate) fn new(data_dir: DataDir, options: TableOptions, clock: Clock) -> Self {
-        PartitionTable {
+    /// # Errors
+    /// Threads that cannot be started.
+    pub(crate) fn new(data_dir: DataDir, options: TableOptions, clock: Clock) -> std::io::Result<Self> {
+        let queue = FlushQueue::new(clock);
+        Ok(PartitionTable {
             options,
             clock,
             data_dir: RwLock::new(Some(data_dir)),
             topics: RwLock::default(),
+            flushing: Mutex::new(Some(FlushThreads::start(&queue, options.flush_threads)?)),
+            queue,
             applied: Mutex::default(),
-        }
+        })
     }
 
     /// The partition, if this node leads it.
@@ -139,7 +179,8 @@ impl PartitionTable {
                 self.apply(topic, configs, &mut jobs);
             }
         }
-        self.open_all(jobs, data_dir);
+        let is_start = applied.version() == 0;
+        self.open_all(jobs, data_dir, is_start);
         *applied = Arc::clone(image);
         gone
     }
@@ -225,17 +266,57 @@ impl PartitionTable {
         }
     }
 
-    fn open_all(&self, jobs: Vec<Job>, data_dir: &DataDir) {
+    fn open_all(&self, jobs: Vec<Job>, data_dir: &DataDir, is_start: bool) {
+        let started = self.clock.instant();
         let next = AtomicUsize::new(0);
+        let totals = OpenTotals::default();
+        let told_ms = AtomicU64::new(0);
+        let took_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let work = || {
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.publish(job, self.open(job, data_dir));
+                self.publish(job, self.open(job, data_dir, &totals));
+                let (now_ms, last_ms) = (took_ms(), told_ms.load(Ordering::Relaxed));
+                // One thread tells, and not too often.
+                let may_tell = now_ms >= last_ms + PROGRESS_MS
+                    && told_ms
+                        .compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+                        .is_ok();
+                if may_tell {
+                    tracing::info!(
+                        opened = totals.opened.load(Ordering::Relaxed),
+                        of = jobs.len(),
+                        bytes_scanned = totals.bytes_scanned.load(Ordering::Relaxed),
+                        took_ms = now_ms,
+                        "opening logs"
+                    );
+                }
             }
         };
         on_threads(self.options.threads.min(jobs.len()), work);
+        if is_start {
+            let path = if data_dir.was_clean_shutdown() {
+                "clean shutdown"
+            } else {
+                "recovery"
+            };
+            let took_ms = took_ms();
+            let OpenTotals {
+                opened,
+                failed,
+                segments,
+                segments_scanned,
+                bytes_scanned,
+                truncated_bytes,
+            } = totals;
+            tracing::info!(dir = %data_dir.path().display(), path, took_ms, opened = opened.into_inner(),
+                failed = failed.into_inner(), segments = segments.into_inner(),
+                segments_scanned = segments_scanned.into_inner(), bytes_scanned = bytes_scanned.into_inner(),
+                truncated_bytes = truncated_bytes.into_inner(), "logs opened");
+            metrics::gauge!("highwater_log_open_duration_seconds").set(took_ms as f64 / 1000.0);
+        }
     }
 
-    fn open(&self, job: &Job, data_dir: &DataDir) -> Slot {
+    fn open(&self, job: &Job, data_dir: &DataDir, totals: &OpenTotals) -> Slot {
         let now = self.clock.wall();
         let open = || data_dir.open_partition(&job.id, Some(job.topic_id), Arc::clone(&job.config), now);
         let opened = match open() {
@@ -253,6 +334,7 @@ impl PartitionTable {
         };
         match opened {
             Ok((mut log, report)) => {
+                totals.add(&report);
                 if report.truncated_bytes > 0 || report.below_recovery_point {
                     tracing::warn!(topic = %job.id.topic, partition = %job.id.partition, ?report, "log recovered");
                 }
@@ -260,11 +342,14 @@ impl PartitionTable {
                     log.assign_epoch(job.leadership.epoch);
                 }
                 let leadership = job.leadership.clone();
-                let partition = Partition::new(job.id.clone(), job.is_internal, log, leadership);
+                let queue = Arc::clone(&self.queue);
+                let partition = Partition::new(job.id.clone(), job.is_internal, log, leadership, queue);
                 Slot::Led(Arc::new(partition))
             }
             Err(error) => {
-                tracing::error!(topic = %job.id.topic, partition = %job.id.partition, %error, "cannot open a log");
+                totals.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(topic = %job.id.topic, partition = %job.id.partition, %error,
+                    "cannot open a log; this partition is refused, the others serve");
                 Slot::Failed
             }
         }
@@ -324,9 +409,43 @@ impl PartitionTable {
         self.write_offsets(which, &offsets);
     }
 
+    /// What was known of the logs that are here but not open. What it says of them must outlive them: without a
+    /// recovery point, damage would look like an interrupted write.
+    fn add_unopened(&self, data_dir: &DataDir, which: OffsetCheckpoint, offsets: &mut OffsetMap) {
+        for id in self.unopened() {
+            if let Some(known) = data_dir.checkpointed(which, &id) {
+                offsets.insert(id, known);
+            }
+        }
+    }
+
+    fn unopened(&self) -> Vec<TopicPartition> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let of_topic = |(name, topic): (&TopicName, &Topic)| {
+            let name = name.clone();
+            let closed = (0..)
+                .zip(&topic.slots)
+                .filter(|(_, slot)| !matches!(slot, Slot::Led(_)));
+            let ids =
+                closed.map(move |(index, _)| TopicPartition::new(name.clone(), PartitionId::new(index)));
+            ids.collect::<Vec<_>>()
+        };
+        topics.iter().flat_map(of_topic).collect()
+    }
+
+    /// Whether a log that should be open here is not.
+    fn has_failed(&self) -> bool {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = topics.values().flat_map(|topic| &topic.slots);
+        slots.any(|slot| matches!(slot, Slot::Failed))
+    }
+
     fn write_offsets(&self, which: OffsetCheckpoint, offsets: &OffsetMap) {
         let data_dir = self.data_dir.read().unwrap_or_else(PoisonError::into_inner);
         let Some(data_dir) = data_dir.as_ref() else { return };
+        let mut offsets = offsets.clone();
+        self.add_unopened(data_dir, which, &mut offsets);
+        let offsets = &offsets;
         if let Err(error) = data_dir.write_checkpoint(which, offsets) {
             tracing::error!(?which, %error, "cannot write a checkpoint");
         }
@@ -336,6 +455,13 @@ impl PartitionTable {
     /// lets the next start trust the files. Blocks. Afterwards every request is refused.
     pub(crate) fn close(&self, broker_epoch: Option<i64>) -> Result<(), StorageError> {
         self.checkpoint_high_watermarks();
+        // The threads finish what they were asked for; closing syncs the rest.
+        drop(
+            self.flushing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         let partitions = self.all();
         let (ends, starts) = (Mutex::new(OffsetMap::new()), Mutex::new(OffsetMap::new()));
         let failed = AtomicUsize::new(0);
@@ -369,11 +495,13 @@ impl PartitionTable {
             return Ok(());
         };
         let (ends, starts) = (ends.into_inner(), starts.into_inner());
-        let ends = ends.unwrap_or_else(PoisonError::into_inner);
-        let starts = starts.unwrap_or_else(PoisonError::into_inner);
+        let mut ends = ends.unwrap_or_else(PoisonError::into_inner);
+        let mut starts = starts.unwrap_or_else(PoisonError::into_inner);
+        self.add_unopened(&data_dir, OffsetCheckpoint::RecoveryPoint, &mut ends);
+        self.add_unopened(&data_dir, OffsetCheckpoint::LogStart, &mut starts);
         data_dir.write_checkpoint(OffsetCheckpoint::RecoveryPoint, &ends)?;
         data_dir.write_checkpoint(OffsetCheckpoint::LogStart, &starts)?;
-        if failed.load(Ordering::Relaxed) == 0 {
+        if failed.load(Ordering::Relaxed) == 0 && !self.has_failed() {
             data_dir.mark_clean_shutdown(broker_epoch)?;
         }
         Ok(())

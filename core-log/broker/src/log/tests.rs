@@ -9,7 +9,9 @@ use highwater_types::record::{BatchBuilder, BatchOptions, RecordBatch};
 use highwater_types::{BrokerId, LeaderEpoch, Offset, PartitionId, Timestamp, TopicName, TopicPartition};
 use highwater_wire::ErrorCode;
 
+use super::flusher::FlushQueue;
 use super::partition::{FetchSpec, Leadership, Partition};
+use crate::clock::Clock;
 use crate::purgatory::Waiter;
 
 fn leadership(epoch: i32) -> Leadership {
@@ -26,7 +28,7 @@ fn leadership(epoch: i32) -> Leadership {
     }
 }
 
-fn partition(dir: &std::path::Path) -> Partition {
+fn partition(dir: &std::path::Path) -> Arc<Partition> {
     let options = DataDirOptions {
         corruption: CorruptionPolicy::Refuse,
     };
@@ -36,10 +38,11 @@ fn partition(dir: &std::path::Path) -> Partition {
     let (log, _) = data_dir
         .open_partition(&id, None, config, Timestamp::new(0))
         .unwrap();
-    Partition::new(id, false, log, leadership(0))
+    let queue = FlushQueue::new(Clock::new());
+    Arc::new(Partition::new(id, false, log, leadership(0), queue))
 }
 
-fn append(partition: &Partition, count: usize) {
+fn append(partition: &Arc<Partition>, count: usize) {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for _ in 0..count {
         builder.append(Timestamp::new(1), Some(b"k"), Some(b"v"), &[]);

@@ -4,6 +4,7 @@ mod basics;
 mod compaction;
 mod connections;
 mod consumer_groups;
+mod disk;
 mod fetch;
 mod fetch_sessions;
 mod groups;

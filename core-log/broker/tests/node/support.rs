@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use highwater_broker::{Limits, Node, NodeConfig};
+use highwater_storage::testing::FakeDisk;
 use highwater_types::record::{BatchBuilder, BatchOptions, DecodeLimits, Record, batches};
 use highwater_types::{Timestamp, Uuid};
 use highwater_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -33,6 +34,18 @@ pub(crate) async fn start_with(
 ) -> (Node, SocketAddr) {
     let mut config = NodeConfig::new(dir).listen("PLAINTEXT", "127.0.0.1:0".parse().unwrap());
     config.limits = limits;
+    for (key, value) in properties {
+        config = config.property(*key, *value);
+    }
+    let node = Node::start(config).await.unwrap();
+    let address = node.listener_addr("PLAINTEXT").unwrap();
+    (node, address)
+}
+
+/// A node on a disk that the test has under control.
+pub(crate) async fn start_on(disk: &FakeDisk, properties: &[(&str, &str)]) -> (Node, SocketAddr) {
+    let mut config = NodeConfig::new("/data").listen("PLAINTEXT", "127.0.0.1:0".parse().unwrap());
+    config.disk = disk.shared();
     for (key, value) in properties {
         config = config.property(*key, *value);
     }

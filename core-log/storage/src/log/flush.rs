@@ -79,6 +79,11 @@ impl PartitionLog {
         }
     }
 
+    /// When the oldest record that is not durable was appended.
+    pub fn unflushed_since(&self) -> Option<Timestamp> {
+        self.unflushed_since
+    }
+
     /// Writes index tails and the epoch checkpoint, and lists what must be synced.
     ///
     /// # Errors

@@ -149,3 +149,70 @@ fn zeros_behind_the_last_batch_are_an_unwritten_tail() {
     assert_eq!(report.truncated_bytes, (1 << 20) - size);
     assert_eq!(append(&mut log, &["c"]).base_offset, Offset::new(2));
 }
+
+/// A file system of its own, gone again with the value.
+struct SmallFileSystem(tempfile::TempDir);
+
+impl SmallFileSystem {
+    /// `None` where this process may not mount.
+    fn mount(bytes: u64) -> Option<Self> {
+        let at = tempfile::tempdir().unwrap();
+        let size = format!("size={bytes}");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(at.path())
+            .output();
+        mounted
+            .is_ok_and(|done| done.status.success())
+            .then_some(Self(at))
+    }
+}
+
+impl Drop for SmallFileSystem {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).output();
+    }
+}
+
+#[test]
+fn a_real_file_system_that_is_full_refuses_and_works_again_when_files_go() {
+    let Some(small) = SmallFileSystem::mount(1 << 20) else {
+        eprintln!("skipped: a_real_file_system_that_is_full: mounting a tmpfs is not permitted here");
+        return;
+    };
+    let ballast = small.0.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 400_000]).unwrap();
+    let options = OpenOptions {
+        clean_shutdown: false,
+        recovery_point: Offset::ZERO,
+        log_start: Offset::ZERO,
+        now: NOW,
+        corruption: CorruptionPolicy::Refuse,
+    };
+    let dir = small.0.path().join("t-0");
+    let config = Arc::new(LogConfig {
+        segment_bytes: 100_000,
+        retention_ms: None,
+        ..LogConfig::default()
+    });
+    let open = || {
+        PartitionLog::open(StdDisk::shared(), dir.clone(), Arc::clone(&config), options)
+            .unwrap()
+            .0
+    };
+    let mut log = open();
+    let value = "x".repeat(10_000);
+    let mut appended = 0;
+    while log.append_as_leader(batch(&[&value]), EPOCH, NOW).is_ok() {
+        appended += 1;
+    }
+    assert!((20..100).contains(&appended), "{appended}");
+    let space = StdDisk.space(small.0.path()).unwrap();
+    assert!(space.free_bytes < 20_000, "{space:?}");
+    assert_eq!(read_all(&log).len(), appended);
+    std::fs::remove_file(&ballast).unwrap();
+    append(&mut log, &[&value]);
+    log.flush().unwrap();
+    drop(log);
+    assert_eq!(read_all(&open()).len(), appended + 1);
+}

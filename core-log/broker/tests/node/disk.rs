@@ -1,0 +1,184 @@
+//! A node whose disk fails, is full, or gives back damaged files.
+
+use std::path::Path;
+use std::time::Duration;
+
+use highwater_broker::NodeError;
+use highwater_storage::testing::{Crash, FakeDisk};
+use highwater_wire::ErrorCode;
+use tokio::time::timeout;
+
+use crate::support::{Wire, batch, produce_request, start_on, values};
+
+const STORAGE_ERROR: i16 = ErrorCode::KafkaStorageError.code();
+const SYNC_EACH: (&str, &str) = ("log.flush.interval.messages", "1");
+
+/// A connection to a node on which `topics` exist.
+async fn connected(address: std::net::SocketAddr, topics: &[&str]) -> Wire {
+    let mut wire = Wire::connect(address).await;
+    for topic in topics {
+        wire.metadata(topic).await;
+        let first = wire.produce(topic, &["first"]).await;
+        assert_eq!(first.error_code, 0, "{:?}", first.error_message);
+    }
+    wire
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_sync_ends_all_writing_and_loses_nothing_acknowledged() {
+    let disk = FakeDisk::new();
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = connected(address, &["orders", "others"]).await;
+    disk.fail_sync(disk.syncs() + 1);
+    let refused = wire.produce("orders", &["never acknowledged"]).await;
+    assert_eq!(refused.error_code, STORAGE_ERROR);
+    let failure = timeout(Duration::from_secs(5), node.failed())
+        .await
+        .expect("the node says so");
+    assert!(matches!(failure, NodeError::DiskFailed { .. }), "{failure}");
+    let before = disk.operations();
+    for topic in ["orders", "others"] {
+        assert_eq!(
+            wire.produce(topic, &["no"]).await.error_code,
+            STORAGE_ERROR,
+            "{topic}"
+        );
+    }
+    assert_eq!(disk.operations(), before, "the disk is left alone");
+    assert_eq!(
+        values(&wire.fetch("others", 0).await),
+        ["first"],
+        "reading goes on"
+    );
+    node.shutdown().await.expect_err("nothing could be closed");
+
+    let disk = disk.survivor(Crash::PowerCut { unsynced: 0 });
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = Wire::connect(address).await;
+    for topic in ["orders", "others"] {
+        assert_eq!(values(&wire.fetch(topic, 0).await)[0], "first", "{topic}");
+        assert_eq!(wire.produce(topic, &["again"]).await.error_code, 0);
+    }
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nearly_full_disk_refuses_records_and_takes_them_again_by_itself() {
+    let disk = FakeDisk::new();
+    let (node, address) = start_on(&disk, &[("highwater.min.free.bytes", "1000000")]).await;
+    let mut wire = connected(address, &["orders"]).await;
+    disk.set_capacity(Some(disk.used_bytes() + 900_000));
+    until(&mut wire, STORAGE_ERROR).await;
+    // What is no user's record still finds room.
+    let made = wire.metadata("made-on-a-full-disk").await;
+    assert_eq!(made.topics[0].error_code, 0);
+    assert_eq!(values(&wire.fetch("orders", 0).await)[0], "first");
+    disk.set_capacity(None);
+    until(&mut wire, 0).await;
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_with_no_room_at_all_is_no_failure() {
+    let disk = FakeDisk::new();
+    let (node, address) = start_on(&disk, &[("highwater.min.free.bytes", "0")]).await;
+    let mut wire = connected(address, &["orders"]).await;
+    disk.set_capacity(Some(disk.used_bytes() + 10));
+    assert_eq!(
+        wire.produce("orders", &["no room"]).await.error_code,
+        STORAGE_ERROR
+    );
+    assert_eq!(values(&wire.fetch("orders", 0).await), ["first"]);
+    disk.set_capacity(None);
+    assert_eq!(wire.produce("orders", &["room"]).await.error_code, 0);
+    assert_eq!(values(&wire.fetch("orders", 0).await), ["first", "room"]);
+    node.shutdown().await.unwrap();
+}
+
+async fn until(wire: &mut Wire, error_code: i16) {
+    let wanted = async {
+        while wire.produce("orders", &["x"]).await.error_code != error_code {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), wanted)
+        .await
+        .expect("within seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_partition_is_refused_again_and_again_and_the_others_serve() {
+    let disk = FakeDisk::new();
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = connected(address, &["broken", "whole"]).await;
+    for topic in ["broken", "whole"] {
+        assert_eq!(wire.produce(topic, &["second"]).await.error_code, 0);
+    }
+    drop(node);
+    let mut disk = disk.survivor(Crash::Kill);
+    let path = Path::new("/data/broken-0/00000000000000000000.log");
+    let good = disk.content(path).expect("the log is there");
+    disk.damage(path, |bytes| bytes[70] ^= 1);
+    let damaged = disk.content(path);
+    // Also after a clean stop in between: what was known of the partition must not be forgotten.
+    for _ in 0..3 {
+        let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+        let mut wire = Wire::connect(address).await;
+        assert_eq!(wire.produce("broken", &["no"]).await.error_code, STORAGE_ERROR);
+        assert_eq!(wire.fetch("broken", 0).await.error_code, STORAGE_ERROR);
+        assert_eq!(values(&wire.fetch("whole", 0).await)[..2], ["first", "second"]);
+        assert_eq!(wire.produce("whole", &["more"]).await.error_code, 0);
+        node.shutdown().await.unwrap();
+        assert_eq!(disk.content(path), damaged, "not a byte is changed");
+        disk = disk.survivor(Crash::Kill);
+    }
+    disk.damage(path, |bytes| *bytes = good);
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = Wire::connect(address).await;
+    assert_eq!(
+        values(&wire.fetch("broken", 0).await),
+        ["first", "second"],
+        "repaired"
+    );
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_means_durable_where_the_topic_says_so_and_soon_where_it_gives_a_time() {
+    let disk = FakeDisk::new();
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = connected(address, &["orders"]).await;
+    // Many at once: one connection sends without waiting.
+    for index in 0..50 {
+        let request = produce_request("orders", batch(&[&format!("v{index}")]), -1);
+        wire.send(9, request).await;
+    }
+    for _ in 0..50 {
+        wire.receive().await;
+    }
+    let cut = disk.survivor(Crash::PowerCut { unsynced: 0 });
+    drop(node);
+    let (node, address) = start_on(&cut, &[]).await;
+    let mut wire = Wire::connect(address).await;
+    assert_eq!(values(&wire.fetch("orders", 0).await).len(), 51);
+    node.shutdown().await.unwrap();
+
+    let disk = FakeDisk::new();
+    let (node, address) = start_on(&disk, &[("log.flush.interval.ms", "50")]).await;
+    let mut wire = connected(address, &["orders"]).await;
+    let durable = async {
+        loop {
+            let path = Path::new("/data/orders-0/00000000000000000000.log");
+            let cut = disk.survivor(Crash::PowerCut { unsynced: 0 });
+            if cut.content(path).is_some_and(|bytes| !bytes.is_empty()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), durable)
+        .await
+        .expect("synced by time");
+    assert_eq!(wire.produce("orders", &["more"]).await.error_code, 0);
+    node.shutdown().await.unwrap();
+}
