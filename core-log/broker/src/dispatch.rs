@@ -14,6 +14,12 @@ use crate::handlers::{
 };
 use crate::net::connection::Peer;
 
+/// In tests of this crate a client of this name meets a defect in every handler.
+#[cfg(test)]
+fn panic_injection(context: &RequestContext) {
+    assert_ne!(context.client_id.as_deref(), Some("meets-a-defect"));
+}
+
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
@@ -68,6 +74,8 @@ impl Broker {
         version: i16,
         body: RequestBody,
     ) -> Answer {
+        #[cfg(test)]
+        panic_injection(context);
         let key = body.api_key();
         let started = self.clock.instant();
         let answer = match body {

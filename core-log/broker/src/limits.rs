@@ -15,6 +15,19 @@ pub const MAX_FRAME_BYTES: usize = 100 * 1024 * 1024;
 /// The fixed part of every request header: key, version, correlation id.
 pub const MIN_FRAME_BYTES: usize = 8;
 
+/// Largest first frame of a connection, but for a produce request: who has not said anything sensible yet is not
+/// listened to for long.
+pub const MAX_FIRST_FRAME_BYTES: usize = 1024 * 1024;
+
+/// Largest frame of an ApiVersions request, which is served before anything is known of a client.
+pub const MAX_API_VERSIONS_FRAME_BYTES: usize = 64 * 1024;
+
+/// Largest frame of any request that carries no records; the largest honest ones are assignments of huge groups.
+pub const MAX_PLAIN_FRAME_BYTES: usize = 32 * 1024 * 1024;
+
+/// A peer must take an answer at least this fast, or it is closed: a trickle would hold the answer's memory for ever.
+pub const MIN_DRAIN_BYTES_PER_SECOND: usize = 256 * 1024;
+
 /// What a connection may reserve on a claimed frame length alone: a hundred silent peers that each
 /// announce the largest frame cost a few megabytes.
 pub const FIRST_READ_BYTES: usize = 64 * 1024;
@@ -86,6 +99,9 @@ pub const FLUSH_THREADS: usize = 16;
 
 const _: () = assert!(MIN_FRAME_BYTES < FIRST_READ_BYTES);
 const _: () = assert!(FIRST_READ_BYTES <= MAX_FRAME_BYTES);
+const _: () = assert!(MAX_API_VERSIONS_FRAME_BYTES <= MAX_FIRST_FRAME_BYTES);
+const _: () =
+    assert!(MAX_FIRST_FRAME_BYTES <= MAX_PLAIN_FRAME_BYTES && MAX_PLAIN_FRAME_BYTES <= MAX_FRAME_BYTES);
 const _: () = assert!(IDLE_READ_BYTES <= FIRST_READ_BYTES);
 const _: () = assert!(COPY_FRAME_BYTES <= IDLE_READ_BYTES);
 // A length prefix is a signed 32-bit number, and so is a semaphore's request.
@@ -108,6 +124,8 @@ pub struct Limits {
     pub response_memory_bytes: usize,
     /// Open connections over all listeners; overridden by `max.connections`.
     pub max_connections: usize,
+    /// Open connections from one address; overridden by `max.connections.per.ip`.
+    pub max_connections_per_ip: usize,
     /// A connection without a request for this long is closed with a clean end of stream
     /// (semantic 9); overridden by `connections.max.idle.ms`.
     pub idle_timeout: Duration,
@@ -127,6 +145,7 @@ impl Default for Limits {
             request_memory_bytes: REQUEST_MEMORY_BYTES,
             response_memory_bytes: RESPONSE_MEMORY_BYTES,
             max_connections: MAX_CONNECTIONS,
+            max_connections_per_ip: usize::MAX,
             idle_timeout: Duration::from_secs(10 * 60),
             slow_frame_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),

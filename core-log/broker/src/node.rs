@@ -435,6 +435,10 @@ fn limits(config: &NodeConfig, properties: &BrokerProperties, settings: &BrokerS
     if properties.get("max.connections").is_some() {
         limits.max_connections = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
     }
+    if properties.get("max.connections.per.ip").is_some() {
+        limits.max_connections_per_ip =
+            usize::try_from(settings.max_connections_per_ip).unwrap_or(usize::MAX);
+    }
     if properties.get("connections.max.idle.ms").is_some() {
         let idle_ms = settings
             .connections_max_idle_ms

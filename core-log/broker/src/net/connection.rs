@@ -15,15 +15,16 @@ use futures::FutureExt;
 use highwater_wire::{
     ApiKey, DecodeError, FrameReader, RequestBody, RequestHeader, ResponseBody, encode_response,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::frames::{FrameError, FrameSource, InFrame};
+use super::frames::{FrameError, FrameSource, FrameStart, InFrame, Readable};
 use super::responses::ResponseSink;
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Reply, RequestContext};
 use crate::handlers::api_versions;
+use crate::limits::{MAX_API_VERSIONS_FRAME_BYTES, MAX_FIRST_FRAME_BYTES, MAX_PLAIN_FRAME_BYTES};
 use crate::versions;
 
 /// Who is at the other end, and by which listener they came in.
@@ -67,7 +68,12 @@ impl Ended {
 pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: Peer, draining: CancellationToken) {
     let (read, write) = stream.into_split();
     let mut connection = Connection {
-        source: FrameSource::new(read, Arc::clone(&broker.request_memory), &broker.limits),
+        source: FrameSource::new(
+            read,
+            Arc::clone(&broker.request_memory),
+            &broker.limits,
+            frame_limit,
+        ),
         sink: ResponseSink::new(write, &broker.limits),
         context: RequestContext::for_connection(&broker, &peer),
         broker,
@@ -88,7 +94,7 @@ struct Connection<R, W> {
     sink: ResponseSink<W>,
 }
 
-impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
+impl<R: Readable, W: AsyncWrite + Unpin> Connection<R, W> {
     async fn run(&mut self, draining: &CancellationToken) -> Result<(), Ended> {
         loop {
             if self.sink.is_full() || !self.source.has_frame() {
@@ -134,7 +140,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         let Request { key, header, body } = request;
         let version = header.api_version;
         self.context.client_id = header.client_id;
-        let handled = self.broker.handle(&self.context, version, body);
+        // On the heap: what a connection holds while it is idle does not have room for a handler's state.
+        let handled = Box::pin(self.broker.handle(&self.context, version, body));
         let answer = AssertUnwindSafe(handled).catch_unwind().await;
         drop(memory);
         let Ok(Answer { reply, memory }) = answer else {
@@ -154,6 +161,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             Reply::Close => Err(Ended::ByHandler),
         }
     }
+}
+
+/// How long a frame may be, judged by how it begins; `None` for what is not served (semantic 5).
+fn frame_limit(start: FrameStart) -> Option<usize> {
+    let key = ApiKey::from_i16(start.api_key)?;
+    let row = versions::find(key)?;
+    if key == ApiKey::ApiVersions {
+        // Versions we do not know are answered too (semantic 1).
+        return Some(MAX_API_VERSIONS_FRAME_BYTES);
+    }
+    let is_served = row.served().contains(&start.api_version);
+    is_served.then_some(match key {
+        ApiKey::Produce => usize::MAX,
+        _ if start.is_first => MAX_FIRST_FRAME_BYTES,
+        _ => MAX_PLAIN_FRAME_BYTES,
+    })
 }
 
 struct Request {
@@ -195,3 +218,6 @@ fn decode(bytes: Bytes) -> Result<Decoded, Ended> {
         body,
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -24,6 +25,35 @@ use crate::limits::{
 };
 
 const PREFIX_BYTES: usize = 4;
+
+/// Length, key and version: enough to tell whether the rest is worth reading.
+const START_BYTES: usize = 8;
+
+/// How a request begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameStart {
+    pub(crate) api_key: i16,
+    pub(crate) api_version: i16,
+    /// Nothing has been read on this connection before.
+    pub(crate) is_first: bool,
+}
+
+/// The largest frame that may begin so; `None` when none may.
+pub(crate) type Admit = fn(FrameStart) -> Option<usize>;
+
+/// A stream that can be waited for before there is room to read into: idle connections hold no buffer.
+pub(crate) trait Readable: AsyncRead + Unpin {
+    /// Returns when a read is worth trying.
+    fn readable(&self) -> impl Future<Output = std::io::Result<()>> + Send;
+}
+
+impl Readable for OwnedReadHalf {
+    async fn readable(&self) -> std::io::Result<()> {
+        OwnedReadHalf::readable(self).await
+    }
+}
+
+const _: () = assert!(START_BYTES <= PREFIX_BYTES + MIN_FRAME_BYTES);
 
 /// A request as it lay on the wire, without its length, and the memory it occupies.
 #[derive(Debug)]
@@ -37,6 +67,8 @@ pub(crate) struct InFrame {
 pub(crate) enum FrameError {
     #[error("frame length {length} is outside {MIN_FRAME_BYTES}..={max}; the peer may not speak Kafka")]
     Length { length: i32, max: usize },
+    #[error("api key {} version {} is not served", .0.api_key, .0.api_version)]
+    Unserved(FrameStart),
     #[error("the frame was cut off after {have} of its bytes")]
     Truncated { have: usize },
     #[error("the frame was not complete after {waited:?}")]
@@ -54,6 +86,7 @@ impl FrameError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             FrameError::Length { .. } => "frame_length",
+            FrameError::Unserved(_) => "unserved_version",
             FrameError::Truncated { .. } => "truncated",
             FrameError::TooSlow { .. } => "slow_frame",
             FrameError::Idle { .. } => "idle",
@@ -70,17 +103,21 @@ pub(crate) struct FrameSource<R> {
     buffer: BytesMut,
     budget: Arc<Semaphore>,
     max_frame_bytes: usize,
+    admit: Admit,
+    is_first: bool,
     idle_timeout: Duration,
     slow_frame_timeout: Duration,
 }
 
-impl<R: AsyncRead + Unpin> FrameSource<R> {
-    pub(crate) fn new(io: R, budget: Arc<Semaphore>, limits: &Limits) -> Self {
+impl<R: Readable> FrameSource<R> {
+    pub(crate) fn new(io: R, budget: Arc<Semaphore>, limits: &Limits, admit: Admit) -> Self {
         FrameSource {
             io,
             buffer: BytesMut::new(),
             budget,
             max_frame_bytes: limits.max_frame_bytes,
+            admit,
+            is_first: true,
             idle_timeout: limits.idle_timeout,
             slow_frame_timeout: limits.slow_frame_timeout,
         }
@@ -100,25 +137,25 @@ impl<R: AsyncRead + Unpin> FrameSource<R> {
     pub(crate) async fn next(&mut self) -> Result<Option<InFrame>, FrameError> {
         if self.buffer.is_empty() {
             let idle = self.idle_timeout;
-            let read = timeout(idle, self.fill(IDLE_READ_BYTES)).await;
+            // What a connection holds while nothing comes is this, without a buffer.
+            self.buffer = BytesMut::new();
+            let read = timeout(idle, async {
+                self.io.readable().await?;
+                self.fill(IDLE_READ_BYTES).await
+            })
+            .await;
             if read.map_err(|_| FrameError::Idle { idle })?? == 0 {
                 return Ok(None);
             }
         }
         let began = Instant::now();
-        while self.buffer.len() < PREFIX_BYTES {
-            let deadline = began + self.slow_frame_timeout;
-            let read = timeout_at(deadline, self.fill(IDLE_READ_BYTES)).await;
-            if read.map_err(|_| FrameError::TooSlow {
-                waited: began.elapsed(),
-            })?? == 0
-            {
-                return Err(FrameError::Truncated {
-                    have: self.buffer.len(),
-                });
-            }
-        }
-        let length = self.checked_length()?;
+        self.fill_to(PREFIX_BYTES, began).await?;
+        let length = self.checked_length(self.max_frame_bytes)?;
+        self.fill_to(START_BYTES, began).await?;
+        let start = self.start();
+        let limit = (self.admit)(start).ok_or(FrameError::Unserved(start))?;
+        self.checked_length(self.max_frame_bytes.min(limit))?;
+        self.is_first = false;
         let seconds_for_length = (length >> 20) as u64;
         let deadline = began + self.slow_frame_timeout + Duration::from_secs(seconds_for_length);
         match timeout_at(deadline, self.body(length)).await {
@@ -129,13 +166,38 @@ impl<R: AsyncRead + Unpin> FrameSource<R> {
         }
     }
 
+    /// Reads until `bytes` of a frame are there; no frame is shorter than what this is asked for.
+    async fn fill_to(&mut self, bytes: usize, began: Instant) -> Result<(), FrameError> {
+        while self.buffer.len() < bytes {
+            let deadline = began + self.slow_frame_timeout;
+            let read = timeout_at(deadline, self.fill(IDLE_READ_BYTES)).await;
+            let slow = |_| FrameError::TooSlow {
+                waited: began.elapsed(),
+            };
+            if read.map_err(slow)?? == 0 {
+                return Err(FrameError::Truncated {
+                    have: self.buffer.len(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> FrameStart {
+        let mut bytes = &self.buffer[PREFIX_BYTES..START_BYTES];
+        FrameStart {
+            api_key: bytes.get_i16(),
+            api_version: bytes.get_i16(),
+            is_first: self.is_first,
+        }
+    }
+
     fn claimed_length(&self) -> Option<i32> {
         (self.buffer.len() >= PREFIX_BYTES).then(|| (&self.buffer[..PREFIX_BYTES]).get_i32())
     }
 
-    fn checked_length(&self) -> Result<usize, FrameError> {
+    fn checked_length(&self, max: usize) -> Result<usize, FrameError> {
         let length = self.claimed_length().unwrap_or(0);
-        let max = self.max_frame_bytes;
         match usize::try_from(length) {
             Ok(bytes) if (MIN_FRAME_BYTES..=max).contains(&bytes) => Ok(bytes),
             Ok(_) | Err(_) => Err(FrameError::Length { length, max }),
@@ -189,6 +251,12 @@ mod tests {
 
     const BUDGET: usize = 8 * 1024 * 1024;
 
+    impl Readable for tokio::io::DuplexStream {
+        async fn readable(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
     fn limits() -> Limits {
         Limits {
             max_frame_bytes: 4 * 1024 * 1024,
@@ -202,7 +270,9 @@ mod tests {
         let (near, far) = tokio::io::duplex(capacity);
         (
             near,
-            FrameSource::new(far, Arc::new(Semaphore::new(BUDGET)), &limits()),
+            FrameSource::new(far, Arc::new(Semaphore::new(BUDGET)), &limits(), |_| {
+                Some(usize::MAX)
+            }),
         )
     }
 
@@ -245,6 +315,35 @@ mod tests {
             source.buffer.capacity()
         );
         assert_eq!(source.budget.available_permits(), BUDGET);
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_judged_by_its_first_bytes_before_the_rest_is_read() {
+        let (mut peer, mut source) = source(1024);
+        source.admit = |start| match (start.api_key, start.is_first) {
+            (7, true) => Some(100),
+            (7, false) => Some(2_000_000),
+            _ => None,
+        };
+        let begin = |length: i32, key: i16| [&length.to_be_bytes()[..], &key.to_be_bytes(), &[0, 3]].concat();
+        peer.write_all(&begin(10, 7)).await.unwrap();
+        peer.write_all(&[0; 6]).await.unwrap();
+        assert_eq!(source.next().await.unwrap().unwrap().bytes.len(), 10);
+        // What was too long for a first frame is not for a later one; nothing of its body has come.
+        peer.write_all(&begin(2_000_001, 7)).await.unwrap();
+        let failed = source.next().await.unwrap_err();
+        assert!(
+            matches!(failed, FrameError::Length { max: 2_000_000, .. }),
+            "{failed}"
+        );
+        let (mut peer, mut source) = super::tests::source(1024);
+        source.admit = |start| (start.api_key == 7).then_some(100);
+        peer.write_all(&begin(1_000_000, 8)).await.unwrap();
+        let failed = source.next().await.unwrap_err();
+        assert!(
+            matches!(failed, FrameError::Unserved(start) if start.api_version == 3),
+            "{failed}"
+        );
     }
 
     #[tokio::test]

@@ -1,7 +1,11 @@
 //! Accepts connections on one listener until the node drains.
+//!
+//! Refuses, by closing at once: connections above `max.connections` and above `max.connections.per.ip`. Each is
+//! counted; one line in a while says how many there were and which setting is the reason.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -10,29 +14,98 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Peer};
 use crate::broker::Broker;
+use crate::limits::Limits;
 
 /// Pause after a failed accept: out of file handles does not get better by spinning.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// Refusals are put into words at most this often.
+const REFUSAL_LOG_INTERVAL_MS: u64 = 10_000;
+
 /// Open connections over all listeners of a node.
 #[derive(Debug, Default)]
-pub(crate) struct ConnectionCount(AtomicUsize);
+pub(crate) struct ConnectionCount(Mutex<Counts>);
 
-struct Counted(Arc<ConnectionCount>);
+#[derive(Debug, Default)]
+struct Counts {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+    refused_since_logged: u64,
+    logged_at_ms: Option<u64>,
+}
+
+/// Which limit a connection has met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Node,
+    Address,
+}
+
+impl Refusal {
+    fn setting(self) -> &'static str {
+        match self {
+            Refusal::Node => "max.connections",
+            Refusal::Address => "max.connections.per.ip",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Counted {
+    counts: Arc<ConnectionCount>,
+    address: IpAddr,
+}
 
 impl ConnectionCount {
-    fn enter(self: &Arc<Self>, max: usize) -> Option<Counted> {
-        let before = self.0.fetch_add(1, Ordering::Relaxed);
-        let entered = Counted(Arc::clone(self));
-        metrics::gauge!("highwater_broker_connections").set((before + 1) as f64);
-        (before < max).then_some(entered)
+    fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Counted, Refusal> {
+        let mut counts = self.lock();
+        if counts.total >= limits.max_connections {
+            return Err(Refusal::Node);
+        }
+        let from_address = counts.by_address.get(&address).copied().unwrap_or(0);
+        if from_address >= limits.max_connections_per_ip {
+            return Err(Refusal::Address);
+        }
+        counts.by_address.insert(address, from_address + 1);
+        counts.total += 1;
+        metrics::gauge!("highwater_broker_connections").set(counts.total as f64);
+        Ok(Counted {
+            counts: Arc::clone(self),
+            address,
+        })
+    }
+
+    /// Counts a refusal; gives the number of refusals to put into words now, if it is time to.
+    fn refused(&self, now_ms: u64) -> Option<u64> {
+        let mut counts = self.lock();
+        counts.refused_since_logged += 1;
+        let is_time = counts
+            .logged_at_ms
+            .is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= REFUSAL_LOG_INTERVAL_MS);
+        if !is_time {
+            return None;
+        }
+        counts.logged_at_ms = Some(now_ms);
+        Some(std::mem::take(&mut counts.refused_since_logged))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        // Counts are whole after every statement that can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let before = self.0.0.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!("highwater_broker_connections").set((before - 1) as f64);
+        let mut counts = self.counts.lock();
+        counts.total -= 1;
+        metrics::gauge!("highwater_broker_connections").set(counts.total as f64);
+        if let Some(from_address) = counts.by_address.get_mut(&self.address) {
+            *from_address -= 1;
+            if *from_address == 0 {
+                counts.by_address.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -65,11 +138,10 @@ impl Acceptor {
         }
     }
 
-    fn start(&self, stream: TcpStream, address: std::net::SocketAddr) {
-        let Some(counted) = self.connections.enter(self.broker.limits.max_connections) else {
-            metrics::counter!("highwater_broker_connections_refused_total").increment(1);
-            tracing::debug!(peer = %address, "too many connections, closing the newest");
-            return;
+    fn start(&self, stream: TcpStream, address: SocketAddr) {
+        let counted = match self.connections.enter(address.ip(), &self.broker.limits) {
+            Ok(counted) => counted,
+            Err(refusal) => return self.refuse(refusal, address),
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(peer = %address, %error, "cannot set nodelay");
@@ -84,5 +156,53 @@ impl Acceptor {
             let _counted = counted;
             connection::serve(broker, stream, peer, draining).await;
         });
+    }
+
+    fn refuse(&self, refusal: Refusal, address: SocketAddr) {
+        let setting = refusal.setting();
+        metrics::counter!("highwater_broker_connections_refused_total", "limit" => setting).increment(1);
+        if let Some(refused) = self.connections.refused(self.broker.clock.monotonic_ms()) {
+            tracing::warn!(
+                latest = %address, listener = %self.listener_name, refused, setting,
+                "too many connections, closing new ones; close idle clients or raise the setting"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_06_07_one_address_cannot_take_the_places_of_others() {
+        let counts = Arc::<ConnectionCount>::default();
+        let limits = Limits {
+            max_connections: 3,
+            max_connections_per_ip: 2,
+            ..Limits::default()
+        };
+        let greedy: IpAddr = [10, 0, 0, 1].into();
+        let other: IpAddr = [10, 0, 0, 2].into();
+        let mut held: Vec<_> = (0..2).map(|_| counts.enter(greedy, &limits).unwrap()).collect();
+        assert_eq!(counts.enter(greedy, &limits).unwrap_err(), Refusal::Address);
+        held.push(counts.enter(other, &limits).unwrap());
+        assert_eq!(counts.enter(other, &limits).unwrap_err(), Refusal::Node);
+        held.clear();
+        for _ in 0..100_000 {
+            drop(counts.enter(greedy, &limits).unwrap());
+        }
+        let counts = counts.lock();
+        assert_eq!((counts.total, counts.by_address.len()), (0, 0));
+    }
+
+    #[test]
+    fn refusals_are_put_into_words_once_in_a_while_with_their_number() {
+        let counts = ConnectionCount::default();
+        assert_eq!(counts.refused(5), Some(1));
+        for at_ms in 6..1_006 {
+            assert_eq!(counts.refused(at_ms), None);
+        }
+        assert_eq!(counts.refused(5 + REFUSAL_LOG_INTERVAL_MS), Some(1_001));
     }
 }

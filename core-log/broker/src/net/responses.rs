@@ -1,7 +1,7 @@
 //! Answers onto a byte stream: gathered while further requests lie in the buffer, written vectored.
 //!
 //! Record bytes go out as the segments they were read into; nothing is copied together. A peer that
-//! takes nothing for the write timeout is given up.
+//! takes nothing for the write timeout is given up, and so is one that takes a trickle.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -11,9 +11,12 @@ use bytes::{Buf, Bytes};
 use highwater_wire::Frame;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::limits::{Limits, MAX_BUFFERED_RESPONSE_BYTES, MAX_BUFFERED_RESPONSES, MAX_WRITE_SEGMENTS};
+use crate::limits::{
+    Limits, MAX_BUFFERED_RESPONSE_BYTES, MAX_BUFFERED_RESPONSES, MAX_WRITE_SEGMENTS,
+    MIN_DRAIN_BYTES_PER_SECOND,
+};
 
 /// Writes answers to `W` in the order they are pushed.
 #[derive(Debug)]
@@ -59,13 +62,16 @@ impl<W: AsyncWrite + Unpin> ResponseSink<W> {
     /// Writes everything queued; the number of bytes written.
     pub(crate) async fn flush(&mut self) -> std::io::Result<usize> {
         let mut written = 0;
+        let slowest = Duration::from_secs((self.bytes / MIN_DRAIN_BYTES_PER_SECOND) as u64);
+        let deadline = Instant::now() + self.write_timeout + slowest;
         while !self.segments.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_WRITE_SEGMENTS];
             let count = self.segments.len().min(MAX_WRITE_SEGMENTS);
             for (slice, segment) in slices.iter_mut().zip(&self.segments) {
                 *slice = IoSlice::new(segment);
             }
-            let taken = timeout(self.write_timeout, self.io.write_vectored(&slices[..count]))
+            let until = deadline.min(Instant::now() + self.write_timeout);
+            let taken = timeout_at(until, self.io.write_vectored(&slices[..count]))
                 .await
                 .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
             if taken == 0 {
@@ -82,6 +88,9 @@ impl<W: AsyncWrite + Unpin> ResponseSink<W> {
 
     /// Ends the stream cleanly.
     pub(crate) async fn close(mut self) {
+        // What was not written will not be; a peer that could not be written to is not waited for either.
+        self.segments.clear();
+        self.held.clear();
         // The peer may be gone already; there is nobody left to tell.
         let _ = timeout(self.write_timeout, self.io.shutdown()).await;
     }
@@ -119,6 +128,27 @@ mod tests {
         sink.close().await;
         let expected: Vec<u8> = (0..200_u8).flat_map(|part| [part; 3]).collect();
         assert_eq!(reader.await.unwrap().unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn hostile_67_peer_that_takes_a_trickle_is_given_up() {
+        let (near, mut far) = tokio::io::duplex(1);
+        let limits = Limits {
+            write_timeout: Duration::from_millis(400),
+            ..Limits::default()
+        };
+        let mut sink = ResponseSink::new(near, &limits);
+        sink.segments.push_back(Bytes::from(vec![0; 1_000]));
+        sink.bytes = 1_000;
+        let trickle = tokio::spawn(async move {
+            let mut byte = [0];
+            while far.read(&mut byte).await.is_ok_and(|read| read > 0) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let failed = sink.flush().await.unwrap_err();
+        assert_eq!(failed.kind(), std::io::ErrorKind::TimedOut);
+        trickle.abort();
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ fn framed(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_closes_its_connection_and_hurts_nobody_else() {
+async fn hostile_01_02_05_08_09_14_16_23_garbage_closes_its_connection_and_hurts_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits {
         slow_frame_timeout: Duration::from_millis(200),
@@ -82,7 +82,7 @@ async fn garbage_closes_its_connection_and_hurts_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_and_those_beyond_the_limit_are_closed() {
+async fn hostile_06_idle_connections_and_those_beyond_the_limit_are_closed() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits {
         idle_timeout: Duration::from_millis(300),
