@@ -79,6 +79,7 @@ async fn create_missing(broker: &Arc<Broker>, wanted: &[MetadataRequestTopic]) {
     let image = broker.image();
     let missing: Vec<TopicName> = wanted
         .iter()
+        .filter(|topic| topic.topic_id.is_nil())
         .filter_map(|topic| topic.name.clone())
         .filter(|name| image.topic(name).is_none())
         .filter_map(|name| TopicName::new(name).ok())
@@ -106,9 +107,17 @@ fn answer(image: &MetadataImage, version: i16, wanted: &MetadataRequestTopic) ->
     if version < FIRST_WITH_TOPIC_IDS && (wanted.name.is_none() || !wanted.topic_id.is_nil()) {
         return failed(ErrorCode::InvalidRequest);
     }
-    let Some(name) = &wanted.name else {
-        let found = image.topic_by_id(TopicId::new(wanted.topic_id));
-        return found.map_or_else(|| failed(ErrorCode::UnknownTopicId), |topic| describe(topic));
+    // An id decides whatever the name: Java's consumer of the newer group protocol sends an empty one beside it.
+    let name = match &wanted.name {
+        Some(name) if wanted.topic_id.is_nil() => name,
+        Some(_) | None => {
+            let unknown = || MetadataResponseTopic {
+                name: None,
+                ..failed(ErrorCode::UnknownTopicId)
+            };
+            let found = image.topic_by_id(TopicId::new(wanted.topic_id));
+            return found.map_or_else(unknown, |topic| describe(topic));
+        }
     };
     match image.topic(name) {
         Some(topic) => describe(topic),

@@ -8,11 +8,12 @@ use highwater_broker::{Limits, Session, SessionInfo};
 use highwater_wire::messages::create_partitions_request::CreatePartitionsTopic;
 use highwater_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_wire::messages::leave_group_request::MemberIdentity;
+use highwater_wire::messages::metadata_request::MetadataRequestTopic;
 use highwater_wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use highwater_wire::messages::{
     ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse, CreatePartitionsRequest, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, MetadataRequest, SyncGroupRequest,
 };
 use highwater_wire::{ErrorCode, Request};
 
@@ -68,6 +69,17 @@ async fn semantic_67_a_consumer_group_forms_follows_the_topic_and_its_members_go
     let joined = wire.call(1, joining("g", "a", "t")).await;
     assert_eq!((joined.error_code, joined.member_epoch), (0, 1), "{joined:?}");
     assert_eq!(owned(&joined), [0]);
+    // The member knows an id and asks for the name; Java sends an empty name beside the id.
+    let asked = MetadataRequestTopic {
+        topic_id: joined.assignment.as_ref().unwrap().topic_partitions[0].topic_id,
+        name: Some("".into()),
+    };
+    let request = MetadataRequest {
+        topics: Some(vec![asked]),
+        ..Default::default()
+    };
+    let named = wire.call(12, request).await;
+    assert_eq!(named.topics[0].name.as_deref(), Some("t"), "{named:?}");
 
     let grown = CreatePartitionsRequest {
         topics: vec![CreatePartitionsTopic {
