@@ -3,7 +3,6 @@
 usage: confluent.py BOOTSTRAP [SCENARIO...]
 """
 
-import functools
 import os
 import threading
 import time
@@ -35,12 +34,13 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from scenarios import CODECS, check, equal, eventually, main, numbers, refused, scenario, two_members, unique
+from scenarios import CODECS, check, equal, eventually, main, numbers, one_for_all, refused, scenario
+from scenarios import two_members, unique
 
 LIMIT = 20
 
 
-@functools.cache
+@one_for_all
 def admin_of(bootstrap):
     """One for all: a client that is dropped takes its unfinished requests along."""
     return AdminClient({"bootstrap.servers": bootstrap})

@@ -3,7 +3,6 @@
 usage: kafka_python.py BOOTSTRAP [SCENARIO...]
 """
 
-import functools
 import os
 import threading
 import time
@@ -16,12 +15,15 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
-from scenarios import CODECS, check, equal, eventually, main, numbers, refused, scenario, two_members, unique
+from scenarios import CODECS, check, equal, eventually, main, numbers, one_for_all, refused, scenario
+from scenarios import two_members, unique
 
 LIMIT = 20
+# A poll that ends just as an assignment comes makes this client (3.0.12) lose the assignment.
+PATIENCE_MS = 2000
 
 
-@functools.cache
+@one_for_all
 def admin_of(bootstrap):
     return Locked(KafkaAdminClient(bootstrap_servers=bootstrap))
 
@@ -80,7 +82,7 @@ def read(consumer, count, limit=LIMIT):
     deadline = time.monotonic() + limit
     while len(records) < count:
         check(time.monotonic() < deadline, f"{len(records)} of {count} records came")
-        for batch in consumer.poll(200, max_records=count - len(records)).values():
+        for batch in consumer.poll(PATIENCE_MS, max_records=count - len(records)).values():
             records.extend(batch)
     return records
 
@@ -132,8 +134,7 @@ class Member(threading.Thread, ConsumerRebalanceListener):
     def run(self):
         try:
             while not self.stopping.is_set():
-                # A poll that ends just as an assignment comes makes this client (3.0.12) lose the assignment.
-                for batch in self.consumer.poll(2000).values():
+                for batch in self.consumer.poll(PATIENCE_MS).values():
                     self.values.extend(values_of(batch))
             self.consumer.close()
         except Exception as error:  # told to whoever waits for this member

@@ -5,6 +5,7 @@ underscores, is a row of SCENARIOS.md. The program prints one line per scenario,
 """
 
 import sys
+import threading
 import time
 import traceback
 import uuid
@@ -21,6 +22,19 @@ def scenario(function):
     """Registers a function as the scenario of its name."""
     _scenarios[function.__name__.replace("_", "-")] = function
     return function
+
+
+def one_for_all(make):
+    """Calls `make` once for each argument, whichever scenario asks first."""
+    made, lock = {}, threading.Lock()
+
+    def get(argument):
+        with lock:
+            if argument not in made:
+                made[argument] = make(argument)
+            return made[argument]
+
+    return get
 
 
 def unique(name):
