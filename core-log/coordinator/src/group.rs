@@ -99,6 +99,9 @@ pub(crate) struct Member {
     pub(crate) is_new: bool,
     /// The assignment of the current generation was not fetched yet.
     pub(crate) owes_sync: bool,
+    /// The epoch it had in the consumer group that became this group; it still answers to it until the next
+    /// generation, since what it owned then is still its own.
+    former_epoch: Option<i32>,
     joining: Option<Waiting>,
     syncing: Option<Waiting>,
 }
@@ -182,6 +185,7 @@ impl Member {
             assignment: Bytes::new(),
             is_new: true,
             owes_sync: false,
+            former_epoch: None,
             joining: None,
             syncing: None,
         }
@@ -205,6 +209,7 @@ impl Member {
             assignment: record.assignment.clone(),
             is_new: false,
             owes_sync: false,
+            former_epoch: None,
             joining: None,
             syncing: None,
         }
@@ -213,6 +218,7 @@ impl Member {
     /// A member of a consumer group that spoke the classic protocol all along.
     pub(crate) fn downgraded(
         metadata: &crate::consumer::records::MemberMetadata,
+        epoch: i32,
         session_timeout_ms: i32,
         protocols: Vec<Protocol>,
         assignment: Bytes,
@@ -227,6 +233,7 @@ impl Member {
             assignment,
             is_new: false,
             owes_sync: false,
+            former_epoch: Some(epoch),
             joining: None,
             syncing: None,
         }
@@ -463,6 +470,12 @@ impl LiveGroup {
         }
     }
 
+    /// Whether a member may speak for this generation: the current one, or the epoch it brought along.
+    pub(crate) fn is_generation_of(&self, member_id: &str, generation: i32) -> bool {
+        let former = self.member(member_id).and_then(|member| member.former_epoch);
+        generation == self.generation.get() || former == Some(generation)
+    }
+
     /// Adds a member that waits for the rebalance to end. The first one decides the protocol type and leads.
     pub(crate) fn add(
         &mut self,
@@ -575,6 +588,9 @@ impl LiveGroup {
         // Only a record nobody wrote in earnest holds the last number; wrapping keeps the group usable.
         self.generation = GenerationId::new(self.generation.get().checked_add(1).unwrap_or(0));
         self.state_since = Some(now);
+        for member in self.members.values_mut() {
+            member.former_epoch = None;
+        }
         if self.members.is_empty() {
             self.protocol_name = None;
             self.leader = None;

@@ -201,6 +201,7 @@ pub(crate) fn downgraded(
         });
         let restored = Member::downgraded(
             &member.metadata,
+            member.current.epoch,
             classic.session_timeout_ms,
             protocols.collect(),
             assignment,

@@ -94,7 +94,10 @@ impl Turn<'_> {
     fn heartbeat(&mut self, request: &HeartbeatRequest) -> Result<(), ErrorCode> {
         self.group
             .validate_member(&request.member_id, request.group_instance_id.as_ref())?;
-        if request.generation_id != self.group.generation.get() {
+        if !self
+            .group
+            .is_generation_of(&request.member_id, request.generation_id)
+        {
             return Err(ErrorCode::IllegalGeneration);
         }
         self.renew_session(&request.member_id);

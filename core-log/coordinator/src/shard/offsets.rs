@@ -236,7 +236,7 @@ impl GroupShard {
             return Err(ErrorCode::UnknownMemberId);
         }
         group.validate_member(&request.member_id, instance_id)?;
-        if generation != group.generation.get() {
+        if !group.is_generation_of(&request.member_id, generation) {
             return Err(ErrorCode::IllegalGeneration);
         }
         match group.phase {

@@ -104,7 +104,10 @@ impl Turn<'_> {
     fn check_sync(&self, request: &SyncGroupRequest) -> Result<(), ErrorCode> {
         self.group
             .validate_member(&request.member_id, request.group_instance_id.as_ref())?;
-        if request.generation_id != self.group.generation.get() {
+        if !self
+            .group
+            .is_generation_of(&request.member_id, request.generation_id)
+        {
             return Err(ErrorCode::IllegalGeneration);
         }
         let differs = |named: &Option<ByteString>, ours: &Option<ByteString>| match (named, ours) {

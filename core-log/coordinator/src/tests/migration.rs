@@ -80,8 +80,13 @@ fn a_classic_group_is_upgraded_lives_mixed_and_is_downgraded() {
           record g consumer group deleted
           record g gen=3 consumer/range leader=a~1 [a~1==t-0+t-1 c~4==]
           b: member=b epoch=-1
-        a: heartbeat g member=a~1 gen=4
-          a: IllegalGeneration
+        its-epoch: heartbeat g member=a~1 gen=2
+          its-epoch: RebalanceInProgress
+        commit g member=a~1 gen=2 t-0=6
+          record g t-0 = 6
+          commit: t-0:None
+        older: heartbeat g member=a~1 gen=1
+          older: IllegalGeneration
         describe g
           describe: g None PreparingRebalance consumer/ a~1:= c~4:=
         a: join g member=a~1 client=a
