@@ -11,13 +11,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use highwater_embedded::Embedded;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-/// Upper bounds of the latency histograms, in seconds: from a cached fetch to a long poll.
-const LATENCY_BUCKETS_S: &[f64] = &[
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
+use crate::metrics::Metrics;
 
 /// The running HTTP port.
 pub(crate) struct HttpServer {
@@ -27,25 +23,13 @@ pub(crate) struct HttpServer {
 }
 
 struct Shared {
-    metrics: PrometheusHandle,
+    metrics: Metrics,
     node: Arc<Embedded>,
     ready: Arc<AtomicBool>,
 }
 
-/// Installs the recorder that every crate's metrics go to. Once per process.
-pub(crate) fn install_recorder() -> Result<PrometheusHandle> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("duration_seconds".to_owned()), LATENCY_BUCKETS_S)?
-        .install_recorder()
-        .context("cannot install the metrics recorder")
-}
-
 impl HttpServer {
-    pub(crate) async fn start(
-        bind: SocketAddr,
-        metrics: PrometheusHandle,
-        node: Arc<Embedded>,
-    ) -> Result<Self> {
+    pub(crate) async fn start(bind: SocketAddr, metrics: Metrics, node: Arc<Embedded>) -> Result<Self> {
         let listener = tokio::net::TcpListener::bind(bind)
             .await
             .with_context(|| format!("cannot listen on {bind} (--http)"))?;
@@ -60,7 +44,7 @@ impl HttpServer {
         let app = Router::new()
             .route("/", get(index))
             .route("/metrics", get(scrape))
-            .route("/health", get(async || "alive\n"))
+            .route("/health", get(health))
             .route("/ready", get(readiness))
             .with_state(shared);
         let stopped = stop.clone().cancelled_owned();
@@ -88,19 +72,34 @@ async fn index() -> &'static str {
 }
 
 async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
-    shared.node.node().record_gauges();
-    shared.metrics.run_upkeep();
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        shared.metrics.render(),
-    )
-        .into_response()
+    // Ten thousand partitions make megabytes of text: not on a thread that serves requests.
+    let rendered = tokio::task::spawn_blocking(move || shared.metrics.render(shared.node.node())).await;
+    match rendered {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
-async fn readiness(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    if shared.ready.load(Ordering::Acquire) {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n")
+/// Restarting helps when this fails: the process is up, but its node is not.
+async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    let is_over = shared.ready.load(Ordering::Acquire) && shared.node.node().is_stopping();
+    match is_over {
+        false => (StatusCode::OK, "alive\n".to_owned()),
+        true => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the node has stopped\n".to_owned(),
+        ),
     }
+}
+
+/// Whether traffic should come here, and if not, why.
+async fn readiness(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    let mut reasons = shared.node.node().troubles();
+    if !shared.ready.load(Ordering::Acquire) {
+        reasons.insert(0, "starting or stopping".to_owned());
+    }
+    if reasons.is_empty() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n")
 }

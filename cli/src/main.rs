@@ -2,24 +2,32 @@
 //!
 //! Reading order: [`output`] (how answers are printed), [`node`] (`dev` and `server`), then one file per noun.
 
+mod check_config;
+mod config;
 mod connect;
 mod consume;
+mod dump;
+mod exit;
 mod group;
 mod http;
+mod metrics;
 mod node;
 mod output;
 mod produce;
 mod shutdown;
 mod sql;
+mod supervisor;
 mod topic;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use highwater_client::{Client, ClientConfig};
 use tracing_subscriber::EnvFilter;
 
+use crate::config::{LogFormat, ServerConfig};
 use crate::output::{Format, Output};
 
 /// Large buffers are freed on other threads than those that allocated them; glibc pays dearly for that.
@@ -76,6 +84,10 @@ enum Command {
     Dev(node::DevArgs),
     /// Run a node as a configuration file says.
     Server(node::ServerArgs),
+    /// Say what a configuration file means, and what is wrong with it.
+    CheckConfig(check_config::CheckConfigArgs),
+    /// Show what the files of a data directory hold.
+    Dump(dump::DumpArgs),
     /// Create, list, describe, change and delete topics.
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -95,28 +107,47 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(&cli);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match start(cli) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", output::words_of(&error));
-            ExitCode::FAILURE
+            ExitCode::from(exit::code(&error))
         }
     }
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    let output = Output::new(cli.global.output);
+    let mut server = None;
+    match &cli.command {
+        Command::Server(args) => server = args.load()?,
+        // These need neither a log nor a runtime.
+        Command::CheckConfig(args) => {
+            let would_start = check_config::run(args, &output)?;
+            return Ok(if would_start {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(exit::CONFIG)
+            });
+        }
+        Command::Dump(args) => return dump::run(args, &output),
+        _ => {}
+    }
+    start_log(&cli, server.as_ref());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(run(cli, server))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(cli: Cli, server: Option<ServerConfig>) -> anyhow::Result<()> {
     let output = Output::new(cli.global.output);
     match cli.command {
         Command::Dev(args) => node::dev(args).await,
-        Command::Server(args) => node::server(args).await,
+        Command::Server(args) => node::server(&args, server).await,
+        Command::CheckConfig(_) | Command::Dump(_) => unreachable!("they end before the runtime starts"),
         Command::Topic(command) => topic::run(command, &connect_to(&cli.global).await?, &output).await,
         Command::Produce(args) => {
             // As Kafka's own producers: a topic that is missing is created, where the cluster allows it.
@@ -157,21 +188,24 @@ async fn connect_with(config: ClientConfig, global: &Global) -> anyhow::Result<C
 }
 
 /// A node logs what it does; a command that asks a question logs only what a person should look at.
-fn start_log(cli: &Cli) {
+fn start_log(cli: &Cli, server: Option<&ServerConfig>) {
     let default = match cli.command {
         Command::Dev(_) | Command::Server(_) | Command::Connect(connect::ConnectCommand::Run { .. }) => {
             "info,openraft=warn,sqlx=warn"
         }
         _ => "warn",
     };
-    let directives = cli.global.log.as_deref().unwrap_or(default);
+    let configured = server.map(|config| config.log_level.as_str());
+    let directives = cli.global.log.as_deref().or(configured).unwrap_or(default);
     let filter = EnvFilter::builder().parse(directives).unwrap_or_else(|error| {
         eprintln!("warning: --log {directives}: {error}; logging at info");
         EnvFilter::new("info")
     });
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(output::is_colourful(&std::io::stderr()))
-        .init();
+        .with_writer(std::io::stderr);
+    match server.map(|config| config.log_format) {
+        Some(LogFormat::Json) => log.json().flatten_event(true).init(),
+        Some(LogFormat::Text) | None => log.with_ansi(output::is_colourful(&std::io::stderr())).init(),
+    }
 }

@@ -4,20 +4,23 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use highwater_broker::Limits;
 use highwater_connect::{Document, Plugins, RestServer, Worker, WorkerConfig, check, process_environment};
 use highwater_embedded::{Embedded, EmbeddedConfig};
 use highwater_sql::pgwire::PgServer;
 use highwater_sql::{Engine, EngineConfig};
-use serde::Deserialize;
 
-use crate::http::{HttpServer, install_recorder};
-use crate::shutdown;
+use crate::config::{self, InvalidConfig, LogFormat, ServerConfig};
+use crate::http::HttpServer;
+use crate::metrics::Metrics;
+use crate::output::line;
+use crate::{shutdown, supervisor};
 
 /// Run a node on this machine with nothing to configure.
 #[derive(Debug, Args)]
@@ -52,26 +55,49 @@ pub(crate) struct DevArgs {
 /// Run a node as a configuration file says.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A complete file:
+The smallest file:
 
   [node]
   data_dir = \"/var/lib/highwater\"
-  connectors = [\"/etc/highwater/connectors\"]  # files or folders to run from the start
 
-  [listeners]
-  kafka = \"0.0.0.0:9092\"
-  advertised = \"broker.example.org:9092\"   # what clients are told to connect to
-  http = \"127.0.0.1:8080\"
-  connect = \"127.0.0.1:8083\"
-  sql = \"127.0.0.1:5433\"
+Every key with its default and meaning: highwater server --print-reference-config
+What a file would mean, and what is wrong with it: highwater check-config -c FILE
 
-  [properties]                              # Kafka's names
-  \"num.partitions\" = 3
-  \"log.retention.hours\" = 168")]
+Exit codes: 0 stopped cleanly, 1 failed, 2 the command line is wrong, 69 another process has the port or the data
+directory, 78 the configuration is wrong, 130 stopped at once after a second signal.")]
 pub(crate) struct ServerArgs {
     /// The configuration file.
-    #[arg(long, short)]
-    config: PathBuf,
+    #[arg(long, short, required_unless_present_any = ["print_reference_config", "print_metrics_reference"])]
+    config: Option<PathBuf>,
+    /// Print a configuration file with every key, its default and its meaning.
+    #[arg(long)]
+    print_reference_config: bool,
+    /// Print what /metrics shows, as the page `docs/metrics.md`.
+    #[arg(long)]
+    print_metrics_reference: bool,
+}
+
+impl ServerArgs {
+    /// The page that is asked for instead of a node.
+    pub(crate) fn page(&self) -> Option<String> {
+        if self.print_metrics_reference {
+            return Some(crate::metrics::reference());
+        }
+        self.print_reference_config.then(config::reference::text)
+    }
+
+    /// The configuration, or nothing if only a page is asked for.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] with every problem.
+    pub(crate) fn load(&self) -> Result<Option<ServerConfig>, InvalidConfig> {
+        match &self.config {
+            Some(path) if self.page().is_none() => config::load(path, &config::process_environment())
+                .into_config()
+                .map(Some),
+            _ => Ok(None),
+        }
+    }
 }
 
 fn property(text: &str) -> Result<(String, String), String> {
@@ -80,59 +106,8 @@ fn property(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "write it as name=value".to_owned())
 }
 
-/// A node's configuration file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ServerFile {
-    node: NodeSection,
-    #[serde(default)]
-    listeners: ListenersSection,
-    #[serde(default)]
-    properties: BTreeMap<String, toml::Value>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NodeSection {
-    data_dir: PathBuf,
-    #[serde(default)]
-    connectors: Vec<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ListenersSection {
-    kafka: SocketAddr,
-    advertised: Option<String>,
-    http: SocketAddr,
-    connect: SocketAddr,
-    sql: SocketAddr,
-}
-
-impl Default for ListenersSection {
-    fn default() -> Self {
-        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self {
-            kafka: local(9092),
-            advertised: None,
-            http: local(8080),
-            connect: local(8083),
-            sql: local(5433),
-        }
-    }
-}
-
 /// How long connectors and listeners may take to end when the disk has failed under them.
 const STOP_AFTER_FAILURE: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Everything a node is told.
-#[derive(Debug)]
-struct Settings {
-    data_dir: PathBuf,
-    listeners: ListenersSection,
-    connectors: Vec<PathBuf>,
-    properties: BTreeMap<String, String>,
-}
 
 pub(crate) async fn dev(args: DevArgs) -> Result<()> {
     let DevArgs {
@@ -144,55 +119,38 @@ pub(crate) async fn dev(args: DevArgs) -> Result<()> {
         connectors,
         properties,
     } = args;
-    let listeners = ListenersSection {
+    // One person at a time works with a development node: groups need not wait for more members.
+    let mut all = BTreeMap::from([("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())]);
+    all.extend(properties);
+    serve(ServerConfig {
+        data_dir,
+        connectors,
         kafka,
         advertised: None,
         http,
         connect,
         sql,
-    };
-    // One person at a time works with a development node: groups need not wait for more members.
-    let mut all = BTreeMap::from([("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())]);
-    all.extend(properties);
-    serve(Settings {
-        data_dir,
-        listeners,
-        connectors,
+        log_level: String::new(),
+        log_format: LogFormat::Text,
+        limits: Limits::default(),
         properties: all,
     })
     .await
 }
 
-pub(crate) async fn server(args: ServerArgs) -> Result<()> {
-    serve(read_file(&args.config)?).await
+/// Runs a node until it is told to stop. Its configuration is read before, since it says how to log.
+pub(crate) async fn server(args: &ServerArgs, config: Option<ServerConfig>) -> Result<()> {
+    match config {
+        Some(config) => serve(config).await,
+        None => line(args.page().unwrap_or_default().trim_end()),
+    }
 }
 
-fn read_file(path: &Path) -> Result<Settings> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file: ServerFile =
-        toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))?;
-    let properties = file
-        .properties
-        .into_iter()
-        .map(|(name, value)| match value {
-            toml::Value::String(text) => (name, text),
-            other => (name, other.to_string()),
-        })
-        .collect();
-    let NodeSection { data_dir, connectors } = file.node;
-    Ok(Settings {
-        data_dir,
-        listeners: file.listeners,
-        connectors,
-        properties,
-    })
-}
-
-async fn serve(settings: Settings) -> Result<()> {
+async fn serve(settings: ServerConfig) -> Result<()> {
     let started = Instant::now();
     // From here on a signal means a clean stop, even one that comes before everything is up.
     let stop = tokio::spawn(shutdown::requested());
-    let metrics = install_recorder()?;
+    let metrics = Metrics::install()?;
     let node = Arc::new(start_log(&settings).await?);
     let parts = match start_parts(&settings, &node, metrics).await {
         Ok(parts) => parts,
@@ -213,6 +171,7 @@ async fn serve(settings: Settings) -> Result<()> {
         started.elapsed().as_millis(),
         settings.data_dir.display()
     );
+    supervisor::notify(supervisor::READY);
     tokio::select! {
         asked = stop => asked??,
         failure = node.failed() => {
@@ -222,33 +181,20 @@ async fn serve(settings: Settings) -> Result<()> {
         }
     }
     tracing::info!("stopping");
+    supervisor::notify(supervisor::STOPPING);
     parts.stop().await;
     stop_log(node).await?;
     tracing::info!("stopped cleanly");
     Ok(())
 }
 
-async fn start_log(settings: &Settings) -> Result<Embedded> {
+async fn start_log(settings: &ServerConfig) -> Result<Embedded> {
     let mut config = EmbeddedConfig::new(&settings.data_dir);
-    config.kafka_listener = Some(settings.listeners.kafka);
-    config.advertised = settings
-        .listeners
-        .advertised
-        .as_deref()
-        .map(host_and_port)
-        .transpose()?;
+    config.kafka_listener = Some(settings.kafka);
+    config.advertised.clone_from(&settings.advertised);
     config.properties.clone_from(&settings.properties);
+    config.limits = settings.limits.clone();
     Embedded::start(config).await.context("the node does not start")
-}
-
-fn host_and_port(text: &str) -> Result<(String, u16)> {
-    let (host, port) = text
-        .rsplit_once(':')
-        .with_context(|| format!("`{text}` is not host:port"))?;
-    Ok((
-        host.to_owned(),
-        port.parse().with_context(|| format!("the port of `{text}`"))?,
-    ))
 }
 
 async fn stop_log(node: Arc<Embedded>) -> Result<()> {
@@ -279,29 +225,24 @@ struct Parts {
     postgres: PgServer,
 }
 
-async fn start_parts(
-    settings: &Settings,
-    node: &Arc<Embedded>,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
-) -> Result<Parts> {
-    let listeners = &settings.listeners;
+async fn start_parts(settings: &ServerConfig, node: &Arc<Embedded>, metrics: Metrics) -> Result<Parts> {
     let client = node.client();
     let mut config = WorkerConfig::new("highwater")?;
-    config.worker_id = listeners.connect.to_string();
+    config.worker_id = settings.connect.to_string();
     // A static member takes its tasks up at once after a crash, without waiting for the session to time out.
     config.instance_id = Some(format!("node-{}", node.node().node_id()));
     let worker = Worker::start(client.clone(), plugins(), config)
         .await
         .context("the connect worker does not start")?;
     apply_files(&worker, &settings.connectors).await?;
-    let rest = RestServer::bind(listeners.connect, worker.clone())
+    let rest = RestServer::bind(settings.connect, worker.clone())
         .await
-        .with_context(|| format!("cannot listen on {} (--connect)", listeners.connect))?;
+        .with_context(|| format!("cannot listen on {} (--connect)", settings.connect))?;
     let engine = Engine::new(client.clone(), EngineConfig::default()).await?;
-    let postgres = PgServer::bind(listeners.sql, engine)
+    let postgres = PgServer::bind(settings.sql, engine)
         .await
-        .with_context(|| format!("cannot listen on {} (--sql)", listeners.sql))?;
-    let http = HttpServer::start(listeners.http, metrics, Arc::clone(node)).await?;
+        .with_context(|| format!("cannot listen on {} (--sql)", settings.sql))?;
+    let http = HttpServer::start(settings.http, metrics, Arc::clone(node)).await?;
     Ok(Parts {
         http,
         worker,

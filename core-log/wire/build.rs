@@ -30,6 +30,9 @@ mod emit_codec;
 #[path = "build/emit_sample.rs"]
 mod emit_sample;
 
+#[path = "build/emit_errors.rs"]
+mod emit_errors;
+
 #[path = "build/emit_api.rs"]
 mod emit_api;
 
@@ -80,10 +83,14 @@ fn generate(table: &schema::Table) -> String {
             emit_struct::emit(&mut out, &nested);
             emit_codec::emit(&mut out, &nested);
             emit_sample::emit(&mut out, &nested);
+            if message.name.ends_with("Response") {
+                emit_errors::emit(&mut out, &nested);
+            }
         }
         out.close("}");
         out.line("");
     }
     emit_api::emit(&mut out, table);
+    emit_errors::emit_body(&mut out, &table.apis);
     out.finish()
 }

@@ -1,7 +1,8 @@
 //! The suites that drive built programs from outside: real clients, real kills, hostile bytes.
 //!
 //! Tests that need something from outside the project live in the modules `python`, `node`, `go`, `java`,
-//! `kcat`, `postgres` and `kafka`, marked `#[ignore]` with what they need; `cargo xtask test` provides it and runs them. The rest needs
+//! `kcat`, `postgres`, `prometheus` and `kafka`, marked `#[ignore]` with what they need; `cargo xtask test` provides it and
+//! runs them. The rest needs
 //! only the built binaries.
 
 mod contract;
@@ -13,7 +14,9 @@ mod java;
 mod kafka;
 mod kcat;
 mod node;
+mod operating;
 mod postgres;
+mod prometheus;
 mod python;
 mod scenarios;
 mod support;

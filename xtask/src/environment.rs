@@ -63,6 +63,11 @@ const TO_TEST: &[SystemPackage] = &[
         why: "the database sink is tested against a real server",
         present: || postgres_bin().is_some(),
     },
+    SystemPackage {
+        name: "prometheus",
+        why: "evaluates the dashboard and the alert rules",
+        present: || prometheus_bin().is_some(),
+    },
 ];
 
 /// What the test suites of other languages can use; `Err` says why a part is missing.
@@ -71,6 +76,7 @@ pub(crate) struct TestEnvironment {
     pub(crate) node_modules: Result<PathBuf, String>,
     pub(crate) go_programs: Result<PathBuf, String>,
     pub(crate) postgres_bin: Result<PathBuf, String>,
+    pub(crate) prometheus_bin: Result<PathBuf, String>,
     pub(crate) kcat: Result<(), String>,
     pub(crate) kafka_libs: Result<PathBuf, String>,
     pub(crate) java_classes: Result<PathBuf, String>,
@@ -100,6 +106,8 @@ pub(crate) fn for_tests() -> Result<TestEnvironment> {
         python: python_environment(&cache),
         node_modules: node_environment(&cache),
         go_programs: go_programs(&cache),
+        prometheus_bin: prometheus_bin()
+            .ok_or_else(|| "prometheus and promtool are not installed".to_owned()),
         postgres_bin: postgres_bin().ok_or_else(|| "no PostgreSQL server is installed".to_owned()),
         kcat: if is_installed("kcat") {
             Ok(())
@@ -190,6 +198,14 @@ fn name_of(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+/// The folder with `prometheus` and `promtool`.
+fn prometheus_bin() -> Option<PathBuf> {
+    let folders = std::env::split_paths(&std::env::var_os("PATH")?).collect::<Vec<_>>();
+    folders
+        .into_iter()
+        .find(|folder| folder.join("prometheus").is_file() && folder.join("promtool").is_file())
 }
 
 fn postgres_bin() -> Option<PathBuf> {

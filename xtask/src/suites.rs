@@ -23,7 +23,16 @@ struct Tally {
 }
 
 /// Tests with outside needs, by the module path that begins their names in the `highwater-tests` package.
-const GROUPS: &[&str] = &["python", "node", "go", "java", "kcat", "postgres", "kafka"];
+const GROUPS: &[&str] = &[
+    "python",
+    "node",
+    "go",
+    "java",
+    "kcat",
+    "postgres",
+    "prometheus",
+    "kafka",
+];
 
 /// How long each fuzz target runs in a test run: enough to walk its seeds and some way beyond.
 const FUZZ_SECONDS: u32 = 4;
@@ -184,6 +193,11 @@ fn provide(group: &str, environment: &TestEnvironment) -> Result<Vec<(&'static s
             .postgres_bin
             .as_ref()
             .map(|p| vec![("HIGHWATER_TEST_POSTGRES_BIN", path(p))])
+            .map_err(Clone::clone),
+        "prometheus" => environment
+            .prometheus_bin
+            .as_ref()
+            .map(|p| vec![("HIGHWATER_TEST_PROMETHEUS_BIN", path(p))])
             .map_err(Clone::clone),
         "kafka" => environment
             .kafka_libs

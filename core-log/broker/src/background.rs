@@ -36,6 +36,7 @@ pub(crate) fn start(broker: &Arc<Broker>, tasks: &TaskTracker) {
     });
     tasks.spawn(follow_metadata(Arc::clone(broker)));
     cleaner::start(broker, tasks);
+    tasks.spawn(crate::watch::run(Arc::clone(broker)));
 }
 
 fn millis(ms: i64) -> Duration {

@@ -1,7 +1,8 @@
 //! What all handlers of a node share.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytestring::ByteString;
 use highwater_cluster::{BrokerProperties, BrokerSettings, ConfigView, MetadataImage};
@@ -51,6 +52,8 @@ pub(crate) struct Broker {
     pub(crate) request_memory: Arc<Semaphore>,
     pub(crate) response_memory: Arc<Semaphore>,
     pub(crate) telemetry: Telemetry,
+    /// How long opening all logs took, once they are open.
+    pub(crate) recovery_took: OnceLock<Duration>,
     /// Wakes everything that waits: long polls, joins, timers.
     pub(crate) stopping: CancellationToken,
 }

@@ -85,6 +85,9 @@ impl Broker {
             other => Box::pin(self.handle_other(context, version, other)).await.into(),
         };
         self.telemetry.request(key, self.clock.instant() - started);
+        if let Reply::Body(body) = &answer.reply {
+            self.telemetry.errors(body);
+        }
         answer
     }
 

@@ -18,6 +18,7 @@
 
 pub mod config;
 pub mod limits;
+pub mod metric_defs;
 
 mod background;
 mod broker;
@@ -26,6 +27,7 @@ mod clock;
 mod controller;
 mod dispatch;
 mod error;
+mod exposition;
 mod features;
 mod fetch_sessions;
 mod gauges;
@@ -40,10 +42,13 @@ mod purgatory;
 mod session;
 mod telemetry;
 mod versions;
+mod watch;
 
 pub use config::{ListenerConfig, NodeConfig};
 pub use error::{MetadataError, NodeError, ProposeError};
+pub use exposition::{Exposition, Family};
 pub use limits::Limits;
+pub use metadata::inspect::{METADATA_FILES, inspect_metadata};
 pub use node::Node;
 pub use session::{Session, SessionClosed, SessionInfo};
 

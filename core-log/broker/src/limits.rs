@@ -87,6 +87,9 @@ pub const MAX_AUTO_CREATED_TOPICS: usize = 100;
 /// Group requests waiting for an answer (joins, syncs) over one offsets partition.
 pub const MAX_PENDING_GROUP_REQUESTS: usize = 100_000;
 
+/// Partitions that get series of their own at a scrape: ten lines each, a few megabytes of text.
+pub const MAX_PARTITION_SERIES: usize = 20_000;
+
 /// Bytes of an offsets partition read in one step when its groups are loaded.
 pub const GROUP_LOAD_BYTES: usize = 1024 * 1024;
 

@@ -6,6 +6,7 @@ pub(crate) mod query;
 pub(crate) mod settings;
 pub(crate) mod space;
 pub(crate) mod table;
+pub(crate) mod traffic;
 
 #[cfg(test)]
 mod tests;

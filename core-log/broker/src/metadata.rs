@@ -17,6 +17,7 @@
 
 mod files;
 mod identity;
+pub(crate) mod inspect;
 mod log_store;
 mod network;
 mod raft_types;

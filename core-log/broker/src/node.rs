@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use highwater_cluster::decide::{BrokerRegistration, register_broker};
 use highwater_cluster::{BrokerProperties, BrokerSettings, ConfigView, EndpointRecord, MetadataImage};
@@ -26,6 +26,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::error::NodeError;
+use crate::exposition::Exposition;
 use crate::fetch_sessions::FetchSessions;
 use crate::gauges;
 use crate::groups::GroupHost;
@@ -167,10 +168,28 @@ impl Node {
         self.broker.image()
     }
 
-    /// Sets the gauges that kafka_exporter's dashboards read, from the state of this moment, through the
-    /// `metrics` facade. Call it before each scrape.
-    pub fn record_gauges(&self) {
-        gauges::record(&self.broker);
+    /// Writes what Prometheus is shown of the state of this moment: kafka_exporter's families and the node's own.
+    /// Everything that is counted as it happens goes through the `metrics` facade instead.
+    pub fn write_metrics(&self, out: &mut Exposition) {
+        gauges::record(&self.broker, out);
+    }
+
+    /// Whether the node has begun to stop, or has stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.broker.stopping.is_cancelled()
+    }
+
+    /// Why the node should not be sent traffic, one sentence per reason; empty when all is well.
+    pub fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        if self.broker.stopping.is_cancelled() {
+            troubles.push("the node is stopping".to_owned());
+        }
+        let failed = self.broker.partitions.failed_count();
+        if failed > 0 {
+            troubles.push(format!("{failed} partitions cannot be used; the log says why"));
+        }
+        troubles
     }
 
     /// Waits until the disk fails and says how. The node takes no more writes then and should be stopped; until it
@@ -347,6 +366,7 @@ async fn serve(
         usize::try_from(settings.max_incremental_fetch_session_cache_slots).unwrap_or(usize::MAX);
     let space = SpaceGuard::new(disk, config.data_dir.clone(), settings.highwater_min_free_bytes);
     let stopping = CancellationToken::new();
+    let telemetry = Telemetry::new();
     let broker = Arc::new(Broker {
         node_id: config.node_id,
         data_dir: config.data_dir.clone(),
@@ -363,11 +383,21 @@ async fn serve(
         cleaner_wake: tokio::sync::Notify::new(),
         groups: GroupHost::new(group_config(&settings), clock, groups_latest, stopping.clone()),
         producer_ids: ProducerIds::default(),
-        telemetry: Telemetry::new(),
+        telemetry,
+        recovery_took: OnceLock::new(),
         settings,
         stopping,
     });
+    let opening = clock.instant();
     broker.reconcile_in_background().await;
+    let took = clock.instant() - opening;
+    let _ = broker.recovery_took.set(took);
+    tracing::info!(
+        partitions = broker.partitions.all().len(),
+        failed = broker.partitions.failed_count(),
+        took_ms = took.as_millis() as u64,
+        "logs are open"
+    );
     broker.partitions.report_strays(&image);
     Ok((broker, broker_epoch))
 }

@@ -14,7 +14,7 @@ mod broker;
 mod suggest;
 mod topic;
 
-pub use self::{broker::BROKER_CONFIGS, topic::TOPIC_CONFIGS};
+pub use self::{broker::BROKER_CONFIGS, suggest::nearest, topic::TOPIC_CONFIGS};
 
 /// How a value is written, with Kafka's type names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -237,7 +237,7 @@ impl ConfigDef {
     }
 
     /// What the key accepts, as the end of a sentence.
-    fn expected(&self) -> String {
+    pub fn expected(&self) -> String {
         let noun = match self.config_type {
             ConfigType::Boolean => "true or false",
             ConfigType::String => "text",

@@ -35,6 +35,7 @@ mod consumer;
 mod durable;
 pub mod effects;
 mod group;
+pub mod inspect;
 pub mod limits;
 pub mod records;
 pub mod routing;

@@ -27,9 +27,9 @@ use crate::error::{At, FormatProblem, StorageError};
 use crate::log::{CorruptionPolicy, OpenOptions, PartitionLog, RecoveryReport};
 
 const LOCK: &str = ".lock";
-const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
-const META_PROPERTIES: &str = "meta.properties";
-const PARTITION_METADATA: &str = "partition.metadata";
+pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+pub(crate) const META_PROPERTIES: &str = "meta.properties";
+pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 const DELETE_SUFFIX: &str = "-delete";
 const STRAY_SUFFIX: &str = "-stray";
 
@@ -393,6 +393,16 @@ impl DataDir {
     pub fn partition_dir(&self, partition: &TopicPartition) -> PathBuf {
         self.path.join(dir_name(partition))
     }
+}
+
+/// Whether a file of this name holds one offset per partition.
+pub(crate) fn is_offset_checkpoint(name: &str) -> bool {
+    let all = [
+        OffsetCheckpoint::RecoveryPoint,
+        OffsetCheckpoint::LogStart,
+        OffsetCheckpoint::HighWatermark,
+    ];
+    all.iter().any(|which| which.file_name() == name)
 }
 
 fn dir_name(partition: &TopicPartition) -> String {

@@ -108,6 +108,11 @@ impl LeaderEpochs {
         Ok(Self { entries })
     }
 
+    /// Epochs with their start offsets, oldest first.
+    pub(crate) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.entries
+    }
+
     /// Where the last epoch begins.
     pub(crate) fn last_start(&self) -> Option<Offset> {
         self.entries.last().map(|(_, start)| *start)

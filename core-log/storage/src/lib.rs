@@ -22,6 +22,7 @@ mod error;
 mod fields;
 mod files;
 mod index;
+pub mod inspect;
 mod leader_epochs;
 mod log;
 mod producer_state;

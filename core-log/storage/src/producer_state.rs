@@ -8,7 +8,7 @@
 //! - `ongoing` holds exactly the producers whose transaction is open, by first offset.
 //! - A producer with an open transaction is never forgotten.
 
-mod snapshot;
+pub(crate) mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
 

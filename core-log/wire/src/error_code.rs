@@ -33,6 +33,21 @@ macro_rules! error_codes {
                 }
             }
 
+            /// The constant's name in Kafka's documentation, such as `OFFSET_OUT_OF_RANGE`.
+            pub fn kafka_name(self) -> String {
+                let camel = match self {
+                    $(ErrorCode::$name => stringify!($name),)*
+                };
+                let mut name = String::with_capacity(camel.len() + 6);
+                for letter in camel.chars() {
+                    if letter.is_ascii_uppercase() && !name.is_empty() {
+                        name.push('_');
+                    }
+                    name.push(letter.to_ascii_uppercase());
+                }
+                name
+            }
+
             /// What happened, in one sentence.
             pub const fn message(self) -> &'static str {
                 match self {

@@ -63,6 +63,7 @@ pub(crate) async fn handle(
         memory,
         ..
     } = poll.wait(broker).await;
+    poll.count(&partitions);
     drop(poll);
     broker.telemetry.fetched_bytes.increment(bytes as u64);
     let mut answers: Vec<_> = asked.into_iter().map(|(key, _)| key).zip(partitions).collect();

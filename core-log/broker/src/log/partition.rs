@@ -25,6 +25,7 @@ use highwater_wire::ErrorCode;
 use tokio::sync::oneshot;
 
 use super::flusher::FlushQueue;
+use super::traffic::Traffic;
 use crate::error::ApiError;
 use crate::purgatory::WaitList;
 
@@ -53,6 +54,7 @@ pub(crate) struct Partition {
     durable_upto: AtomicI64,
     /// Whether the queue will look at this partition when `flush.ms` are over.
     is_timed: AtomicBool,
+    traffic: Traffic,
     /// A cleaner thread works on it.
     cleaning: AtomicBool,
     /// Compaction has failed for good: the log is left as it is.
@@ -163,6 +165,7 @@ impl Partition {
             queue,
             flushing: Mutex::default(),
             is_timed: AtomicBool::new(false),
+            traffic: Traffic::default(),
             cleaning: AtomicBool::new(false),
             uncleanable: AtomicBool::new(false),
         }
@@ -170,6 +173,11 @@ impl Partition {
 
     pub(crate) fn id(&self) -> &TopicPartition {
         &self.id
+    }
+
+    /// Bytes in and out.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Whether the topic is one of the broker's own.
@@ -300,6 +308,7 @@ impl Partition {
             self.flush_within(ms);
         }
         if !info.duplicate {
+            self.traffic.received(bytes);
             self.waiting.appended(bytes);
         }
         Ok(Appended {

@@ -152,6 +152,13 @@ impl PartitionTable {
         topics.values().flat_map(|topic| topic.led().cloned()).collect()
     }
 
+    /// Partitions that are led here but whose logs cannot be used.
+    pub(crate) fn failed_count(&self) -> usize {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let slots = topics.values().flat_map(|topic| &topic.slots);
+        slots.filter(|slot| matches!(slot, Slot::Failed)).count()
+    }
+
     /// The partitions of one topic that are led here.
     pub(crate) fn led_of(&self, topic: &str) -> Vec<Arc<Partition>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);

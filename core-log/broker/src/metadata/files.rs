@@ -53,6 +53,11 @@ impl MetadataDir {
         Ok(Self { disk, path })
     }
 
+    /// A directory that is only read: nothing is created.
+    pub(super) fn existing(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
+        Self { disk, path }
+    }
+
     pub(super) fn disk(&self) -> &dyn Disk {
         &*self.disk
     }

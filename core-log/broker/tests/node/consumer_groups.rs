@@ -131,7 +131,7 @@ async fn semantic_67_a_consumer_group_forms_follows_the_topic_and_its_members_go
     assert_eq!(unknown.error_code, ErrorCode::GroupIdNotFound.code());
     let left = wire.call(1, staying("g", "a", -1)).await;
     assert_eq!(left.error_code, 0);
-    node.record_gauges();
+    node.write_metrics(&mut highwater_broker::Exposition::default());
     node.shutdown().await.unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! A consumer group over the wire: find, join, sync, commit, and all of it again after a restart.
 
-use highwater_broker::Limits;
+use highwater_broker::{Exposition, Limits, Node};
 use highwater_wire::ErrorCode;
 use highwater_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use highwater_wire::messages::offset_commit_request::{
@@ -172,7 +172,13 @@ async fn semantic_67_a_group_forms_commits_and_its_members_go_on_at_their_genera
         ..Default::default()
     };
     assert_eq!(wire.call(5, leave).await.error_code, 0);
-    node.record_gauges();
+    let mut scrape = Exposition::default();
+    node.write_metrics(&mut scrape);
+    let scrape = scrape.into_text();
+    assert!(
+        scrape.contains("kafka_consumergroup_members{consumergroup=\"g\"} 0\n"),
+        "{scrape}"
+    );
     node.shutdown().await.unwrap();
 }
 
@@ -199,11 +205,22 @@ async fn a_topic_made_anew_does_not_inherit_committed_offsets() {
     };
     assert_eq!(wire.call(8, commit).await.topics[0].partitions[0].error_code, 0);
     assert_eq!(committed(&mut wire, "g").await, 5);
+    let shown = |node: &Node| {
+        let mut scrape = Exposition::default();
+        node.write_metrics(&mut scrape);
+        scrape
+            .into_text()
+            .lines()
+            .filter(|line| line.contains("topic=\"t\""))
+            .count()
+    };
+    assert!(shown(&node) > 10);
     let gone = DeleteTopicsRequest {
         topic_names: vec!["t".into()],
         ..Default::default()
     };
     assert_eq!(wire.call(5, gone).await.responses[0].error_code, 0);
+    assert_eq!(shown(&node), 0, "series of a deleted topic end with it");
     wire.metadata("t").await;
     assert_eq!(committed(&mut wire, "g").await, -1);
     node.shutdown().await.unwrap();

@@ -15,17 +15,16 @@ pub(super) fn closest(scope: ConfigScope, key: &str) -> Option<&'static str> {
         ConfigScope::Broker if row.name == lower => row.synonyms.first().map(|synonym| synonym.name),
         ConfigScope::Broker => None,
     });
-    let nearest = || {
-        let ranked = scope
-            .table()
-            .iter()
-            .map(|row| (edits(&lower, row.name), row.name));
-        ranked
-            .min()
-            .filter(|(distance, name)| *distance <= name.len() / 4)
-            .map(|(_, name)| name)
-    };
-    counterpart.or_else(nearest)
+    counterpart.or_else(|| nearest(&lower, scope.table().iter().map(|row| row.name)))
+}
+
+/// The name with the fewest edits from `given`, if they are few: at most a quarter of its letters.
+pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|name| (edits(given, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= name.len() / 4)
+        .map(|(_, name)| name)
 }
 
 /// The tail of a message that names the suggestion, or nothing.

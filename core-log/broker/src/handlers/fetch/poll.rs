@@ -105,6 +105,7 @@ impl Poll {
             }
         }
         let deadline = Instant::now() + self.max_wait;
+        let _waiting = broker.telemetry.waiting();
         let waiter = Waiter::new();
         let _registrations = self.register(&waiter);
         loop {
@@ -127,6 +128,15 @@ impl Poll {
             }
         }
         self.gather(broker, self.locate()).await
+    }
+
+    /// Notes what each partition gave.
+    pub(super) fn count(&self, answers: &[PartitionData]) {
+        for (target, answer) in self.targets.iter().zip(answers) {
+            if let (Ok(partition), Some(records)) = (&target.partition, &answer.records) {
+                partition.traffic().sent(records.len());
+            }
+        }
     }
 
     fn register(&self, waiter: &Arc<Waiter>) -> Vec<Registration> {

@@ -1,0 +1,121 @@
+//! Whether this machine can run a configuration: what would stop a node, and what will hurt later.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use highwater_storage::StdDisk;
+
+use super::ServerConfig;
+use crate::metrics::max_open_files;
+
+/// Segments and indexes of a few thousand partitions, and as many connections.
+const FILES_WANTED: u64 = 65_536;
+
+/// A node with less room than this is a toy.
+const ROOM_WANTED_BYTES: u64 = 10 << 30;
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// A node would not start.
+    Error(String),
+    /// A node would start, and somebody should know.
+    Warning(String),
+}
+
+/// Looks at the data directory, the ports and the limits of this process. Nothing is left behind.
+pub(crate) fn look(config: &ServerConfig) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    data_dir(&config.data_dir, &mut findings);
+    ports(config, &mut findings);
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    if let Some(files) = max_open_files(&limits).filter(|files| *files < FILES_WANTED) {
+        findings.push(Finding::Warning(format!(
+            "this process may open {files} files; {FILES_WANTED} are a good start (ulimit -n, LimitNOFILE=)"
+        )));
+    }
+    if config.kafka.ip().is_unspecified() && config.advertised.is_none() {
+        findings.push(Finding::Warning(
+            "listeners.kafka is every address, and listeners.advertised is not set: clients on other machines are told \
+             to connect to localhost"
+                .to_owned(),
+        ));
+    }
+    findings
+}
+
+fn data_dir(path: &Path, findings: &mut Vec<Finding>) {
+    // A node makes the directory; what counts is the nearest one that is there.
+    let there = path
+        .ancestors()
+        .find(|folder| folder.is_dir())
+        .unwrap_or(Path::new("."));
+    if let Err(error) = writable(there) {
+        findings.push(Finding::Error(format!(
+            "the data directory {} cannot be written: {error}",
+            path.display()
+        )));
+        return;
+    }
+    if let Ok(room) = StdDisk::shared().space(there)
+        && room.free_bytes < ROOM_WANTED_BYTES.max(room.total_bytes / 10)
+    {
+        findings.push(Finding::Warning(format!(
+            "the disk of {} has {:.1} GiB left of {:.1}; retention must fit into that",
+            path.display(),
+            gib(room.free_bytes),
+            gib(room.total_bytes)
+        )));
+    }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// Makes a file in the directory and removes it.
+fn writable(path: &Path) -> std::io::Result<()> {
+    let probe = path.join(format!(".check-config-{}", std::process::id()));
+    std::fs::write(&probe, b"x")?;
+    std::fs::remove_file(&probe)
+}
+
+fn ports(config: &ServerConfig, findings: &mut Vec<Finding>) {
+    let listeners = [
+        ("listeners.kafka", config.kafka),
+        ("listeners.http", config.http),
+        ("listeners.connect", config.connect),
+        ("listeners.sql", config.sql),
+    ];
+    let mut seen: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    for (name, address) in listeners {
+        if address.port() != 0
+            && let Some(other) = seen.insert(address, name)
+        {
+            findings.push(Finding::Error(format!("{name} and {other} are both {address}")));
+            continue;
+        }
+        if let Err(error) = TcpListener::bind(address) {
+            findings.push(Finding::Warning(format!(
+                "{name}: {address} cannot be listened on now: {error}; fine if the node itself is running"
+            )));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::from_text;
+
+    #[test]
+    fn a_directory_that_cannot_be_and_ports_that_collide_are_errors() {
+        let text = "[node]\ndata_dir = \"/proc/nowhere\"\n[listeners]\nkafka = \"127.0.0.1:5\"\nhttp = \"127.0.0.1:5\"\n";
+        let config = from_text("f", text, &BTreeMap::new()).into_config().unwrap();
+        let errors = look(&config)
+            .into_iter()
+            .filter(|finding| matches!(finding, Finding::Error(_)));
+        assert_eq!(errors.count(), 2);
+    }
+}
