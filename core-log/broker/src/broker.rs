@@ -18,6 +18,7 @@ use crate::log::space::SpaceGuard;
 use crate::log::table::PartitionTable;
 use crate::metadata::MetadataQuorum;
 use crate::producer_ids::ProducerIds;
+use crate::quotas::Quotas;
 use crate::telemetry::Telemetry;
 
 /// Where clients of one listener find a broker, as answers carry it.
@@ -49,6 +50,7 @@ pub(crate) struct Broker {
     pub(crate) space: SpaceGuard,
     pub(crate) groups: GroupHost,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) quotas: Quotas,
     pub(crate) request_memory: Arc<Semaphore>,
     pub(crate) response_memory: Arc<Semaphore>,
     pub(crate) telemetry: Telemetry,
@@ -101,6 +103,7 @@ impl Broker {
     /// take turns.
     pub(crate) fn reconcile(&self) {
         let image = self.image();
+        self.quotas.update(image.client_quotas());
         let gone = self.partitions.reconcile(&image, &self.configs(&image));
         self.groups.reconcile(&self.partitions.led_of(OFFSETS_TOPIC));
         self.cleaner_wake.notify_one();

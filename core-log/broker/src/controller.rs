@@ -44,6 +44,10 @@ impl Broker {
         Ok(answer)
     }
 
+    pub(crate) fn max_partitions_per_broker(&self) -> usize {
+        usize::try_from(self.settings.max_partitions_per_broker).unwrap_or(usize::MAX)
+    }
+
     /// Decides about new topics on `image`.
     pub(crate) fn decide_topics(
         &self,
@@ -54,6 +58,7 @@ impl Broker {
         let placement = PlacementContext {
             brokers: &alive,
             seed: seed(),
+            max_partitions_per_broker: self.max_partitions_per_broker(),
         };
         let outcomes = create_topics(image, topics, placement, &self.settings);
         let created = outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok());

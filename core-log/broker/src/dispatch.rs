@@ -9,8 +9,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::broker::Broker;
 use crate::fetch_sessions::SessionOwner;
 use crate::handlers::{
-    api_versions, configs, delete_records, describe_cluster, epochs, fetch, find_coordinator, group_admin,
-    groups, list_offsets, metadata, produce, producer_ids, topics,
+    api_versions, client_quotas, config_resources, configs, delete_records, describe_cluster,
+    describe_topic_partitions, elections, epochs, fetch, find_coordinator, group_admin, groups, list_offsets,
+    log_dirs, metadata, produce, producer_ids, producers, quorum, reassignments, topics, update_features,
 };
 use crate::net::connection::Peer;
 
@@ -126,12 +127,14 @@ impl Broker {
             | RequestBody::DeleteGroups(_)
             | RequestBody::ConsumerGroupDescribe(_)
             | RequestBody::OffsetDelete(_) => group_admin::handle(self, context, version, body).await,
-            RequestBody::CreateTopics(r) => ResponseBody::CreateTopics(topics::create(self, r).await),
+            RequestBody::CreateTopics(r) => {
+                ResponseBody::CreateTopics(topics::create(self, context, version, r).await)
+            }
             RequestBody::DeleteTopics(r) => {
-                ResponseBody::DeleteTopics(topics::delete(self, version, r).await)
+                ResponseBody::DeleteTopics(topics::delete(self, context, version, r).await)
             }
             RequestBody::CreatePartitions(r) => {
-                ResponseBody::CreatePartitions(topics::create_partitions(self, r).await)
+                ResponseBody::CreatePartitions(topics::create_partitions(self, context, version, r).await)
             }
             RequestBody::DeleteRecords(r) => {
                 ResponseBody::DeleteRecords(delete_records::handle(self, r).await)
@@ -143,6 +146,43 @@ impl Broker {
             }
             RequestBody::DescribeCluster(r) => {
                 ResponseBody::DescribeCluster(describe_cluster::handle(self, context, version, &r))
+            }
+            other => return self.handle_admin(version, other).await,
+        })
+    }
+
+    /// Requests of administrators that came with later versions of the protocol.
+    async fn handle_admin(self: &Arc<Self>, version: i16, body: RequestBody) -> Reply {
+        Reply::Body(match body {
+            RequestBody::AlterReplicaLogDirs(r) => {
+                ResponseBody::AlterReplicaLogDirs(log_dirs::alter(self, r))
+            }
+            RequestBody::DescribeLogDirs(r) => {
+                ResponseBody::DescribeLogDirs(log_dirs::describe(self, r).await)
+            }
+            RequestBody::ElectLeaders(r) => ResponseBody::ElectLeaders(elections::handle(self, r)),
+            RequestBody::AlterPartitionReassignments(r) => {
+                ResponseBody::AlterPartitionReassignments(reassignments::alter(self, r))
+            }
+            RequestBody::ListPartitionReassignments(_) => {
+                ResponseBody::ListPartitionReassignments(reassignments::list())
+            }
+            RequestBody::DescribeClientQuotas(r) => {
+                ResponseBody::DescribeClientQuotas(client_quotas::describe(self, r))
+            }
+            RequestBody::AlterClientQuotas(r) => {
+                ResponseBody::AlterClientQuotas(client_quotas::alter(self, r).await)
+            }
+            RequestBody::DescribeQuorum(r) => ResponseBody::DescribeQuorum(quorum::handle(self, r)),
+            RequestBody::UpdateFeatures(r) => {
+                ResponseBody::UpdateFeatures(update_features::handle(self, version, r).await)
+            }
+            RequestBody::DescribeProducers(r) => ResponseBody::DescribeProducers(producers::handle(self, r)),
+            RequestBody::ListConfigResources(r) => {
+                ResponseBody::ListConfigResources(config_resources::handle(self, version, &r))
+            }
+            RequestBody::DescribeTopicPartitions(r) => {
+                ResponseBody::DescribeTopicPartitions(describe_topic_partitions::handle(self, r))
             }
             // Not in the advertised table; the connection and the session refuse it before this.
             _ => return Reply::Close,

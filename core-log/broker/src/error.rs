@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use highwater_cluster::ConfigError;
-use highwater_cluster::decide::{AlterError, RegistrationError, TopicError};
+use highwater_cluster::decide::{AlterError, FeatureError, QuotaError, RegistrationError, TopicError};
 use highwater_storage::{AppendError, DiskFailure, ReadError, StorageError};
 use highwater_types::record::BatchError;
 use highwater_wire::ErrorCode;
@@ -186,7 +186,7 @@ impl From<TopicError> for ApiError {
             TopicError::InvalidPartitionCount { .. } | TopicError::NotMorePartitions { .. } => {
                 ErrorCode::InvalidPartitions
             }
-            TopicError::TooManyPartitions => ErrorCode::PolicyViolation,
+            TopicError::TooManyPartitions | TopicError::BrokerFull { .. } => ErrorCode::PolicyViolation,
             TopicError::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
             TopicError::AssignmentGap { .. }
             | TopicError::AssignmentCount { .. }
@@ -206,10 +206,29 @@ impl From<TopicError> for ApiError {
 impl From<AlterError> for ApiError {
     fn from(error: AlterError) -> Self {
         let code = match &error {
+            // Kafka's words for it: "Null value not supported".
+            AlterError::Config(ConfigError::NullValue { .. }) => ErrorCode::InvalidRequest,
             AlterError::Config(config) => config_code(config),
             AlterError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
             AlterError::UnknownBroker { .. } | AlterError::DuplicateInRequest => ErrorCode::InvalidRequest,
             _ => ErrorCode::UnknownServerError,
+        };
+        ApiError::new(code, error.to_string())
+    }
+}
+
+impl From<QuotaError> for ApiError {
+    fn from(error: QuotaError) -> Self {
+        // All of them are the client's fault.
+        ApiError::new(ErrorCode::InvalidRequest, error.to_string())
+    }
+}
+
+impl From<FeatureError> for ApiError {
+    fn from(error: FeatureError) -> Self {
+        let code = match &error {
+            FeatureError::DuplicateInRequest { .. } => ErrorCode::InvalidRequest,
+            _ => ErrorCode::InvalidUpdateVersion,
         };
         ApiError::new(code, error.to_string())
     }

@@ -4,6 +4,7 @@
 //! A row here is a promise that the whole flow is served. `transaction.version` is left out until transactions are;
 //! clients then stay on the flow they have always used.
 
+use highwater_cluster::decide::METADATA_VERSION;
 use highwater_wire::messages::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
 
 /// From this version of ApiVersions on, clients understand features that may be at level 0, which means "off".
@@ -27,6 +28,13 @@ pub(crate) const FEATURES: &[FeatureRow] = &[
         min: 0,
         max: 1,
         default_level: 1,
+    },
+    // Counts the formats of our own metadata log.
+    FeatureRow {
+        name: "metadata.version",
+        min: 1,
+        max: METADATA_VERSION,
+        default_level: METADATA_VERSION,
     },
 ];
 

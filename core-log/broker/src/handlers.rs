@@ -2,9 +2,13 @@
 //! knows nothing of sockets, so the same code serves TCP connections and sessions in this process.
 
 pub(crate) mod api_versions;
+pub(crate) mod client_quotas;
+pub(crate) mod config_resources;
 pub(crate) mod configs;
 pub(crate) mod delete_records;
 pub(crate) mod describe_cluster;
+pub(crate) mod describe_topic_partitions;
+pub(crate) mod elections;
 pub(crate) mod epochs;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
@@ -12,10 +16,15 @@ pub(crate) mod group_admin;
 pub(crate) mod groups;
 mod leader_hints;
 pub(crate) mod list_offsets;
+pub(crate) mod log_dirs;
 pub(crate) mod metadata;
 pub(crate) mod produce;
 pub(crate) mod producer_ids;
+pub(crate) mod producers;
+pub(crate) mod quorum;
+pub(crate) mod reassignments;
 pub(crate) mod topics;
+pub(crate) mod update_features;
 
 use std::sync::Arc;
 

@@ -39,8 +39,10 @@ mod net;
 mod node;
 mod producer_ids;
 mod purgatory;
+mod quotas;
 mod session;
 mod telemetry;
+mod throttle;
 mod versions;
 mod watch;
 

@@ -100,6 +100,20 @@ pub const CLEANER_RESERVE_BYTES: u64 = 64 << 20;
 /// after another take 300 ms on a slow disk, side by side 30.
 pub const FLUSH_THREADS: usize = 16;
 
+/// Partitions in one answer to DescribeTopicPartitions, as Kafka's `max.request.partition.size.limit`.
+pub const MAX_DESCRIBED_PARTITIONS: usize = 2_000;
+
+/// Clients, users and addresses whose use is measured apart against quotas; the rest is measured together. A meter is a
+/// few hundred bytes.
+pub const MAX_METERS: usize = 10_000;
+
+/// Longest user name or client id that is measured apart, so that the table of meters stays within megabytes.
+pub const MAX_TRACKED_NAME_BYTES: usize = 256;
+
+/// Longest silence asked of a client for a quota. Below the idle timeout, so that nobody is closed for waiting as told;
+/// what is above the quota even so is waited for again after the next request.
+pub const MAX_THROTTLE: Duration = Duration::from_secs(5 * 60);
+
 const _: () = assert!(MIN_FRAME_BYTES < FIRST_READ_BYTES);
 const _: () = assert!(FIRST_READ_BYTES <= MAX_FRAME_BYTES);
 const _: () = assert!(MAX_API_VERSIONS_FRAME_BYTES <= MAX_FIRST_FRAME_BYTES);

@@ -56,11 +56,38 @@ pub(crate) trait MetadataQuorum: Send + Sync + fmt::Debug {
     /// An image that holds everything committed before the call: what a read that must not be stale begins with.
     fn linearizable(&self) -> BoxFuture<'_, Result<Arc<MetadataImage>, ProposeError>>;
 
+    /// Who votes and how far they are, as this node knows it.
+    fn status(&self) -> QuorumStatus;
+
     /// Held by whoever decides, so that decisions of this process do not race each other.
     fn turn(&self) -> &Mutex<()>;
 
     /// Stops taking part. Proposals fail from here on.
     fn stop(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The state of the quorum at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QuorumStatus {
+    /// The broker whose node decides, if one does.
+    pub(crate) leader: Option<BrokerId>,
+    /// Counts leaders.
+    pub(crate) term: u64,
+    /// The index after the last entry that is committed and applied.
+    pub(crate) committed_index: u64,
+    /// The voters.
+    pub(crate) voters: Vec<VoterStatus>,
+}
+
+/// One voter of the quorum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VoterStatus {
+    /// The broker whose node votes.
+    pub(crate) broker_id: BrokerId,
+    /// The index after the last entry of its log.
+    pub(crate) end_index: u64,
+    /// Whether it decides at present.
+    pub(crate) is_leader: bool,
 }
 
 /// Why records were not committed.
@@ -206,6 +233,8 @@ const ENTRIES_KEPT: u64 = 200;
 /// A quorum on openraft with files of our own.
 pub(crate) struct RaftQuorum {
     raft: Raft<TypeConfig>,
+    raft_id: u64,
+    broker_id: BrokerId,
     image: watch::Receiver<Arc<MetadataImage>>,
     turn: Mutex<()>,
 }
@@ -243,6 +272,8 @@ impl RaftQuorum {
         let raft = raft.await.map_err(raft_error)?;
         let quorum = Self {
             raft,
+            raft_id,
+            broker_id,
             image,
             turn: Mutex::new(()),
         };
@@ -366,6 +397,26 @@ impl MetadataQuorum for RaftQuorum {
                 })?;
             Ok(Arc::clone(&self.image.borrow()))
         })
+    }
+
+    fn status(&self) -> QuorumStatus {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        // Indexes count entries from 0; the end of a log is the index that comes next.
+        let end_index = metrics.last_log_index.map_or(0, |index| index + 1);
+        let is_leader = metrics.current_leader == Some(self.raft_id);
+        // The only voter is this node.
+        let voter = VoterStatus {
+            broker_id: self.broker_id,
+            end_index,
+            is_leader,
+        };
+        QuorumStatus {
+            leader: is_leader.then_some(self.broker_id),
+            term: metrics.current_term,
+            committed_index: metrics.last_applied.map_or(0, |id| id.index + 1),
+            voters: vec![voter],
+        }
     }
 
     fn turn(&self) -> &Mutex<()> {

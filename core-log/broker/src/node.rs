@@ -36,6 +36,7 @@ use crate::log::table::{PartitionTable, TableOptions};
 use crate::metadata::{self, DecideError, MetadataConfig, MetadataQuorum, RaftQuorum};
 use crate::net::listener::{Acceptor, ConnectionCount};
 use crate::producer_ids::ProducerIds;
+use crate::quotas::Quotas;
 use crate::session::{Session, SessionInfo};
 use crate::telemetry::Telemetry;
 
@@ -383,6 +384,7 @@ async fn serve(
         cleaner_wake: tokio::sync::Notify::new(),
         groups: GroupHost::new(group_config(&settings), clock, groups_latest, stopping.clone()),
         producer_ids: ProducerIds::default(),
+        quotas: Quotas::new(&settings),
         telemetry,
         recovery_took: OnceLock::new(),
         settings,

@@ -4,12 +4,16 @@
 //! one session run concurrently; a caller that needs order (produce requests of one producer) waits
 //! for one call before the next or relies on the order in which the calls are first polled.
 
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use bytestring::ByteString;
 use futures::FutureExt;
 use highwater_wire::{RequestBody, ResponseBody};
+use tokio::time::Instant;
 
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Reply, RequestContext};
@@ -29,6 +33,15 @@ pub struct SessionInfo {
 pub struct Session {
     broker: Arc<Broker>,
     context: RequestContext,
+    silence: Arc<Silence>,
+}
+
+/// What a connection that is not read from is to a TCP client (KIP-219): calls wait, and keep their order.
+#[derive(Debug, Default)]
+struct Silence {
+    until: Mutex<Option<Instant>>,
+    /// Fair: whoever waits first is first to go on.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Why a session gave no answer. Over TCP the connection would have been closed.
@@ -65,7 +78,11 @@ impl Session {
             listener_name: info.listener_name.into(),
             fetch_sessions: broker.fetch_sessions.owner(),
         };
-        Session { broker, context }
+        Session {
+            broker,
+            context,
+            silence: Arc::default(),
+        }
     }
 
     /// Whether the node has stopped, or is about to.
@@ -86,17 +103,51 @@ impl Session {
         if !versions::find(key).is_some_and(|row| row.served().contains(&version)) {
             return Err(SessionClosed::Unserved { api, version });
         }
-        let handled = self.broker.handle(&self.context, version, body);
+        let handled = self.in_turn(self.broker.serve(&self.context, version, body));
         let answer = AssertUnwindSafe(handled).catch_unwind().await;
-        let Ok(Answer { reply, memory: _ }) = answer else {
+        let Ok((Answer { reply, memory: _ }, throttle)) = answer else {
             metrics::counter!("highwater_broker_handler_panics_total", "api" => api).increment(1);
             tracing::error!(api, version, "a request handler panicked");
             return Err(SessionClosed::Panicked { api });
         };
+        if !throttle.is_zero() {
+            *self.silence.until() = Some(Instant::now() + throttle);
+        }
         match reply {
             Reply::Body(body) => Ok(Some(body)),
             Reply::Nothing => Ok(None),
             Reply::Close => Err(SessionClosed::Failed),
         }
+    }
+    /// Begins `work` when the session is not silent and everything that came before has begun.
+    async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
+        if !self.broker.quotas.is_active() {
+            return work.await;
+        }
+        let mut work = pin!(work);
+        let turn = self.silence.turn.lock().await;
+        loop {
+            let until = *self.silence.until();
+            let Some(until) = until.filter(|until| *until > Instant::now()) else {
+                break;
+            };
+            tokio::select! {
+                () = self.broker.stopping.cancelled() => break,
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+        // Requests reach the logs when they are first polled, so the turn ends only after that.
+        let first = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+        drop(turn);
+        match first {
+            Poll::Ready(done) => done,
+            Poll::Pending => work.await,
+        }
+    }
+}
+
+impl Silence {
+    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

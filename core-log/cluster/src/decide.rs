@@ -9,9 +9,11 @@
 
 mod brokers;
 mod configs;
+mod features;
 mod partitions;
 mod placement;
 mod producer_ids;
+mod quotas;
 mod topics;
 
 use std::collections::{BTreeMap, btree_map::Entry};
@@ -21,10 +23,15 @@ pub use configs::{
     AlterError, ConfigChange, ConfigOperation, ConfigReplacement, RequestedResource, alter_configs,
     incremental_alter_configs,
 };
+pub use features::{FeatureDef, FeatureError, FeatureUpdate, UpgradeType, update_features};
 pub use partitions::{NewPartitions, create_partitions};
 pub use placement::{ManualAssignment, PlacementContext};
 pub use producer_ids::{
     PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, ProducerIdsExhausted, allocate_producer_ids,
+};
+pub use quotas::{
+    QuotaAlteration, QuotaError, QuotaFilter, QuotaMatch, RequestedEntity, alter_client_quotas,
+    find_client_quotas,
 };
 pub use topics::{
     CreatedTopic, DeletedTopic, DeletionPolicy, MAX_NEW_PARTITIONS, NewTopic, TopicError, TopicSelector,

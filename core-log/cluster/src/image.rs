@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use highwater_types::{BrokerId, LeaderEpoch, PartitionId, ProducerId, TopicId, TopicName};
 use uuid::Uuid;
 
+use crate::quotas::{ClientQuotas, QuotaKey, QuotaLimit};
 use crate::record::{
     BrokerRecord, ClusterRecord, ConfigRecord, ConfigResourceName, EndpointRecord, FeatureRecord,
     MetadataRecord, PartitionRecord, ProducerIdBlockRecord, TopicRecord,
@@ -32,6 +33,7 @@ pub struct MetadataImage {
     names_by_id: Arc<BTreeMap<TopicId, TopicName>>,
     configs: Arc<BTreeMap<ConfigResource, BTreeMap<String, String>>>,
     next_producer_id: ProducerId,
+    client_quotas: Arc<ClientQuotas>,
 }
 
 /// A registered broker.
@@ -95,6 +97,7 @@ impl Default for MetadataImage {
             names_by_id: Arc::default(),
             configs: Arc::default(),
             next_producer_id: ProducerId::new(0),
+            client_quotas: Arc::default(),
         }
     }
 }
@@ -151,6 +154,16 @@ impl MetadataImage {
         self.next_producer_id
     }
 
+    /// Who may use how much.
+    pub fn client_quotas(&self) -> &Arc<ClientQuotas> {
+        &self.client_quotas
+    }
+
+    /// The resources that have configs of their own.
+    pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
     /// The image as records: replayed onto nothing they give this image again, but for its version (see
     /// [`MetadataImage::restore`]).
     pub fn records(&self) -> Vec<MetadataRecord> {
@@ -195,6 +208,10 @@ impl MetadataImage {
                 first_producer_id: 0,
                 next_producer_id: self.next_producer_id.get(),
             }));
+        }
+        for (entity, limits) in self.client_quotas.iter() {
+            let record = |(key, limit): (&QuotaKey, &QuotaLimit)| entity.record(*key, Some(*limit));
+            records.extend(limits.iter().map(record).map(MetadataRecord::ClientQuota));
         }
         records
     }

@@ -29,14 +29,17 @@ pub mod config_defs;
 mod config_view;
 pub mod decide;
 mod image;
+mod quotas;
 mod record;
 mod settings;
 
 pub use config_defs::ConfigError;
 pub use config_view::{BrokerProperties, ConfigSource, ConfigView, ResolvedConfig, SynonymValue};
 pub use image::{BrokerImage, ConfigResource, MetadataImage, PartitionImage, ReplayError, TopicImage};
+pub use quotas::{ClientQuotas, QuotaEntity, QuotaKey, QuotaLimit, QuotaLimits, QuotaScope};
 pub use record::{
-    BrokerRecord, ClusterRecord, ConfigRecord, ConfigResourceName, EndpointRecord, FeatureRecord,
-    MetadataRecord, PartitionRecord, ProducerIdBlockRecord, RemoveTopicRecord, TopicRecord,
+    BrokerRecord, ClientQuotaRecord, ClusterRecord, ConfigRecord, ConfigResourceName, EndpointRecord,
+    FeatureRecord, MetadataRecord, PartitionRecord, ProducerIdBlockRecord, QuotaName, RemoveTopicRecord,
+    TopicRecord,
 };
 pub use settings::{BrokerSettings, CleanupPolicy, TopicSettings};

@@ -37,6 +37,9 @@ pub enum MetadataRecord {
     /// Hands out a block of producer ids.
     #[serde(rename = "producer_id_block.1")]
     ProducerIdBlock(ProducerIdBlockRecord),
+    /// Sets or clears one quota of one entity.
+    #[serde(rename = "client_quota.1")]
+    ClientQuota(ClientQuotaRecord),
 }
 
 /// See [`MetadataRecord::Cluster`].
@@ -51,7 +54,7 @@ pub struct ClusterRecord {
 pub struct FeatureRecord {
     /// The feature, such as `metadata.version`.
     pub name: String,
-    /// The level all nodes work at from here on.
+    /// The level all nodes work at from here on; 0 is off.
     pub level: i16,
 }
 
@@ -149,6 +152,34 @@ pub struct ProducerIdBlockRecord {
     pub next_producer_id: i64,
 }
 
+/// See [`MetadataRecord::ClientQuota`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientQuotaRecord {
+    /// The user part of the entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<QuotaName>,
+    /// The client id part of the entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<QuotaName>,
+    /// The address, which stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<QuotaName>,
+    /// The key, such as `producer_byte_rate`.
+    pub key: String,
+    /// The limit, in the shortest decimal form that gives the number again; or nothing to take it away.
+    pub limit: Option<String>,
+}
+
+/// A part of a quota's entity.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaName {
+    /// The one of this name.
+    Named(String),
+    /// Everyone without a quota of their own.
+    Default,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +235,13 @@ mod tests {
                 first_producer_id: 0,
                 next_producer_id: 1000,
             }),
+            MetadataRecord::ClientQuota(ClientQuotaRecord {
+                user: Some(QuotaName::Default),
+                client_id: Some(QuotaName::Named("app".into())),
+                ip: None,
+                key: "request_percentage".into(),
+                limit: Some("12.5".into()),
+            }),
         ];
         let lines: Vec<_> = records
             .iter()
@@ -219,6 +257,7 @@ mod tests {
             {"config.1":{"resource":{"topic":"prices"},"key":"retention.ms","value":"1"}}
             {"config.1":{"resource":"all_brokers","key":"log.retention.ms","value":null}}
             {"producer_id_block.1":{"first_producer_id":0,"next_producer_id":1000}}
+            {"client_quota.1":{"user":"default","client_id":{"named":"app"},"key":"request_percentage","limit":"12.5"}}
         "#);
         for (line, record) in lines.iter().zip(&records) {
             assert_eq!(&serde_json::from_str::<MetadataRecord>(line).unwrap(), record);

@@ -112,6 +112,8 @@ pub struct BrokerSettings {
     pub auto_create_topics_enable: bool,
     /// `None` never closes an idle connection.
     pub connections_max_idle_ms: Option<i64>,
+    pub controller_quota_window_num: u32,
+    pub controller_quota_window_size_seconds: u32,
     pub default_replication_factor: i16,
     pub delete_topic_enable: bool,
     pub fetch_max_bytes: u32,
@@ -138,6 +140,7 @@ pub struct BrokerSettings {
     pub max_connections: u32,
     pub max_connections_per_ip: u32,
     pub max_incremental_fetch_session_cache_slots: u32,
+    pub max_partitions_per_broker: u32,
     pub num_partitions: i32,
     pub num_recovery_threads_per_data_dir: u32,
     pub offset_metadata_max_bytes: i32,
@@ -147,6 +150,8 @@ pub struct BrokerSettings {
     pub offsets_topic_replication_factor: i16,
     pub offsets_topic_segment_bytes: u32,
     pub producer_id_expiration_ms: i64,
+    pub quota_window_num: u32,
+    pub quota_window_size_seconds: u32,
     pub socket_request_max_bytes: u32,
 }
 
@@ -156,6 +161,8 @@ impl BrokerSettings {
         Ok(Self {
             auto_create_topics_enable: values.boolean("auto.create.topics.enable")?,
             connections_max_idle_ms: limit(values.long("connections.max.idle.ms")?),
+            controller_quota_window_num: values.size("controller.quota.window.num")?,
+            controller_quota_window_size_seconds: values.size("controller.quota.window.size.seconds")?,
             default_replication_factor: values.replicas("default.replication.factor")?,
             delete_topic_enable: values.boolean("delete.topic.enable")?,
             fetch_max_bytes: values.size("fetch.max.bytes")?,
@@ -185,6 +192,7 @@ impl BrokerSettings {
             max_connections_per_ip: values.size("max.connections.per.ip")?,
             max_incremental_fetch_session_cache_slots: values
                 .size("max.incremental.fetch.session.cache.slots")?,
+            max_partitions_per_broker: values.size("max.partitions.per.broker")?,
             num_partitions: values.int("num.partitions")?,
             num_recovery_threads_per_data_dir: values.size("num.recovery.threads.per.data.dir")?,
             offset_metadata_max_bytes: values.int("offset.metadata.max.bytes")?,
@@ -194,6 +202,8 @@ impl BrokerSettings {
             offsets_topic_replication_factor: values.replicas("offsets.topic.replication.factor")?,
             offsets_topic_segment_bytes: values.size("offsets.topic.segment.bytes")?,
             producer_id_expiration_ms: i64::from(values.int("producer.id.expiration.ms")?),
+            quota_window_num: values.size("quota.window.num")?,
+            quota_window_size_seconds: values.size("quota.window.size.seconds")?,
             socket_request_max_bytes: values.size("socket.request.max.bytes")?,
         })
     }

@@ -51,4 +51,5 @@ pub use log::{
     AppendInfo, Cleanable, CorruptionPolicy, EndTransaction, FlushPlan, OpenOptions, PartitionLog, ReadPlan,
     ReadRequest, RecoveryReport, Retention, TimestampOffset,
 };
+pub use producer_state::ActiveProducer;
 pub use txn_index::AbortedTransaction;

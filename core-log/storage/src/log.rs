@@ -42,7 +42,7 @@ use crate::disk::{Disk, DiskFile, is_full, read_file};
 use crate::error::{At, FenceReason, StorageError};
 use crate::files::{self, FileKind};
 use crate::leader_epochs::LeaderEpochs;
-use crate::producer_state::ProducerState;
+use crate::producer_state::{ActiveProducer, ProducerState};
 use crate::segment::{Active, Sealed, SegmentFile};
 use crate::txn_index::{self, AbortedTransaction};
 
@@ -173,6 +173,12 @@ impl PartitionLog {
     /// Producers remembered.
     pub fn producer_count(&self) -> usize {
         self.producers.len()
+    }
+
+    /// The producers remembered, by id.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        let entries = self.producers.entries().into_iter();
+        entries.map(|(id, entry)| entry.describe(id)).collect()
     }
 
     /// The leader epoch of the newest records, or one that has been announced since.

@@ -49,6 +49,23 @@ impl BatchMemo {
     }
 }
 
+/// A producer as administrators see it (KIP-664).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// The producer.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+    /// The sequence of its last record, if it has written in this epoch.
+    pub last_sequence: Option<Sequence>,
+    /// When it last wrote.
+    pub last_timestamp: Timestamp,
+    /// The epoch of the coordinator that last ended a transaction of it.
+    pub coordinator_epoch: Option<i32>,
+    /// Where its open transaction begins.
+    pub transaction_start: Option<Offset>,
+}
+
 /// What is known of one producer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProducerEntry {
@@ -68,6 +85,17 @@ impl ProducerEntry {
             last_timestamp: now,
             transaction_start: None,
             batches: Vec::new(),
+        }
+    }
+
+    pub(crate) fn describe(&self, id: ProducerId) -> ActiveProducer {
+        ActiveProducer {
+            id,
+            epoch: self.epoch,
+            last_sequence: self.last_sequence(),
+            last_timestamp: self.last_timestamp,
+            coordinator_epoch: self.coordinator_epoch,
+            transaction_start: self.transaction_start,
         }
     }
 

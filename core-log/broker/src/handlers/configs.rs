@@ -1,5 +1,6 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs (semantic 20, KIP-133, KIP-226, KIP-339).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -23,8 +24,12 @@ use highwater_wire::messages::{
 use crate::broker::Broker;
 use crate::error::ApiError;
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+/// Kinds of resources, as requests number them.
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const BROKER: i8 = 4;
+pub(crate) const BROKER_LOGGER: i8 = 8;
+pub(crate) const CLIENT_METRICS: i8 = 16;
+pub(crate) const GROUP: i8 = 32;
 
 /// Every config of every resource, with where its value comes from.
 pub(crate) fn describe(broker: &Arc<Broker>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
@@ -33,9 +38,12 @@ pub(crate) fn describe(broker: &Arc<Broker>, request: DescribeConfigsRequest) ->
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
+    let mut answered = BTreeSet::new();
     let results = request
         .resources
         .into_iter()
+        // A resource named again and again would make a long answer out of a short request.
+        .filter(|resource| answered.insert((resource.resource_type, resource.resource_name.clone())))
         .map(|resource| match resolve(broker, &image, &resource) {
             Ok(configs) => described(resource, configs, detail),
             Err(error) => DescribeConfigsResult {
@@ -136,9 +144,16 @@ fn requested(resource_type: i8, name: &str) -> Result<RequestedResource, ApiErro
     match resource_type {
         TOPIC => Ok(RequestedResource::Topic(name.to_owned())),
         BROKER => Ok(RequestedResource::Broker(name.to_owned())),
+        BROKER_LOGGER => {
+            let message = "log levels are chosen when the node starts (RUST_LOG), not by config";
+            Err(ApiError::new(ErrorCode::InvalidRequest, message))
+        }
+        CLIENT_METRICS | GROUP => {
+            let message = "groups and client metrics have no configs of their own here";
+            Err(ApiError::new(ErrorCode::InvalidRequest, message))
+        }
         other => {
-            let message =
-                format!("resources of type {other} have no configs here; use topic (2) or broker (4)");
+            let message = format!("no resource is of type {other}; use topic (2) or broker (4)");
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
         }
     }

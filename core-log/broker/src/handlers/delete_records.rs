@@ -52,7 +52,11 @@ pub(crate) async fn handle(broker: &Arc<Broker>, request: DeleteRecordsRequest) 
 
 fn delete(broker: &Broker, topic: &ByteString, wanted: &DeleteRecordsPartition) -> Result<Offset, ApiError> {
     let partition = broker.partitions.find(topic, wanted.partition_index)?;
-    if partition.is_internal() || !partition.is_deletable() {
+    if partition.is_internal() {
+        let message = format!("'{topic}' belongs to the cluster itself; its records stay");
+        return Err(ApiError::new(ErrorCode::InvalidTopicException, message));
+    }
+    if !partition.is_deletable() {
         let message = format!("'{topic}' does not have cleanup.policy=delete");
         return Err(ApiError::new(ErrorCode::PolicyViolation, message));
     }

@@ -1,6 +1,7 @@
 //! Metadata: brokers, topics, partitions and their leaders; creates topics on the way where a client
 //! and the broker allow it (semantics 12 to 16).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -37,7 +38,7 @@ pub(crate) async fn handle(
     let wanted = match request.topics {
         // Semantic 12: in version 0 an empty list means every topic, later only null does.
         Some(topics) if version == 0 && topics.is_empty() => None,
-        other => other,
+        other => other.map(each_once),
     };
     if version < FIRST_WITH_CREATION_FLAG || request.allow_auto_topic_creation {
         create_missing(broker, wanted.as_deref().unwrap_or_default()).await;
@@ -69,6 +70,13 @@ pub(crate) async fn handle(
         response.cluster_authorized_operations = ALL_CLUSTER_OPERATIONS;
     }
     response
+}
+
+/// A topic named again and again would make a long answer out of a short request.
+fn each_once(mut topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequestTopic> {
+    let mut seen = HashSet::with_capacity(topics.len());
+    topics.retain(|topic| seen.insert((topic.name.clone(), topic.topic_id)));
+    topics
 }
 
 /// Creates the named topics that do not exist. What fails shows in the answer: the topic is unknown.

@@ -9,6 +9,7 @@
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures::FutureExt;
@@ -77,6 +78,7 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: Peer, dr
         sink: ResponseSink::new(write, &broker.limits),
         context: RequestContext::for_connection(&broker, &peer),
         broker,
+        throttle: Duration::ZERO,
     };
     let ended = connection.run(&draining).await;
     if let Err(ended) = ended {
@@ -92,6 +94,8 @@ struct Connection<R, W> {
     context: RequestContext,
     source: FrameSource<R>,
     sink: ResponseSink<W>,
+    /// How long nothing is read after the answers queued so far (KIP-219).
+    throttle: Duration,
 }
 
 impl<R: Readable, W: AsyncWrite + Unpin> Connection<R, W> {
@@ -115,7 +119,22 @@ impl<R: Readable, W: AsyncWrite + Unpin> Connection<R, W> {
                 self.flush().await?;
                 return Err(ended);
             }
+            self.keep_silent(draining).await?;
         }
+    }
+
+    /// Sends what is owed, then reads nothing for as long as the last answer told the client (semantic 10).
+    async fn keep_silent(&mut self, draining: &CancellationToken) -> Result<(), Ended> {
+        let throttle = std::mem::take(&mut self.throttle);
+        if throttle.is_zero() {
+            return Ok(());
+        }
+        self.flush().await?;
+        tokio::select! {
+            () = draining.cancelled() => {}
+            () = tokio::time::sleep(throttle) => {}
+        }
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), Ended> {
@@ -141,14 +160,15 @@ impl<R: Readable, W: AsyncWrite + Unpin> Connection<R, W> {
         let version = header.api_version;
         self.context.client_id = header.client_id;
         // On the heap: what a connection holds while it is idle does not have room for a handler's state.
-        let handled = Box::pin(self.broker.handle(&self.context, version, body));
+        let handled = Box::pin(self.broker.serve(&self.context, version, body));
         let answer = AssertUnwindSafe(handled).catch_unwind().await;
         drop(memory);
-        let Ok(Answer { reply, memory }) = answer else {
+        let Ok((Answer { reply, memory }, throttle)) = answer else {
             metrics::counter!("highwater_broker_handler_panics_total", "api" => key.name()).increment(1);
             tracing::error!(api = key.name(), version, "a request handler panicked");
             return Err(Ended::Panicked { api: key.name() });
         };
+        self.throttle = throttle;
         match reply {
             Reply::Body(body) => {
                 self.sink.push(

@@ -152,8 +152,21 @@ impl Acceptor {
         };
         let broker = Arc::clone(&self.broker);
         let draining = self.draining.clone();
+        let throttle = broker
+            .quotas
+            .connection(address.ip(), broker.clock.monotonic_ms());
         self.tasks.spawn(async move {
             let _counted = counted;
+            if !throttle.is_zero() {
+                metrics::counter!("highwater_broker_connections_refused_total").increment(1);
+                tracing::debug!(peer = %address, ?throttle, "too many connections from one address");
+                // Closing late keeps a client that connects again at once from spinning (KIP-612).
+                tokio::select! {
+                    () = draining.cancelled() => {}
+                    () = tokio::time::sleep(throttle) => {}
+                }
+                return;
+            }
             connection::serve(broker, stream, peer, draining).await;
         });
     }

@@ -1,5 +1,6 @@
 //! A whole node, spoken to in frames over TCP and through its in-process door.
 
+mod admin;
 mod basics;
 mod compaction;
 mod connections;
@@ -10,5 +11,6 @@ mod fetch_sessions;
 mod groups;
 mod hostile;
 mod produce;
+mod quotas;
 mod support;
 mod windows;

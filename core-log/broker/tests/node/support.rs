@@ -6,8 +6,8 @@ use std::path::Path;
 use bytes::Bytes;
 use highwater_broker::{Limits, Node, NodeConfig};
 use highwater_storage::testing::FakeDisk;
-use highwater_types::record::{BatchBuilder, BatchOptions, DecodeLimits, Record, batches};
-use highwater_types::{Timestamp, Uuid};
+use highwater_types::record::{BatchBuilder, BatchOptions, DecodeLimits, ProducerStamp, Record, batches};
+use highwater_types::{ProducerEpoch, ProducerId, Sequence, Timestamp, Uuid};
 use highwater_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use highwater_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use highwater_wire::messages::fetch_response::PartitionData;
@@ -207,6 +207,23 @@ pub(crate) fn edited(batch: &Bytes, edit: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let crc = crc32c::crc32c(&bytes[21..]);
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
     bytes.into()
+}
+
+/// The batch of an idempotent producer.
+pub(crate) fn stamped_batch(values: &[&str], producer_id: i64, epoch: i16, sequence: i32) -> Bytes {
+    let producer = ProducerStamp {
+        id: ProducerId::new(producer_id),
+        epoch: ProducerEpoch::new(epoch),
+        base_sequence: Some(Sequence::new(sequence)),
+    };
+    let mut builder = BatchBuilder::new(BatchOptions {
+        producer: Some(producer),
+        ..BatchOptions::default()
+    });
+    for value in values {
+        builder.append(now(), Some(b"key"), Some(value.as_bytes()), &[]);
+    }
+    builder.build().unwrap()
 }
 
 pub(crate) fn now() -> Timestamp {

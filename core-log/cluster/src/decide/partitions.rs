@@ -4,7 +4,7 @@ use highwater_types::{BrokerId, PartitionId};
 
 use super::{
     Outcome, by_key,
-    placement::{ManualAssignment, PlacementContext},
+    placement::{BrokerLoad, ManualAssignment, PlacementContext},
     topics::{TopicError, check_assignments, check_budget, new_partition_records},
 };
 use crate::{
@@ -30,6 +30,7 @@ pub fn create_partitions(
     placement: PlacementContext<'_>,
 ) -> Vec<Outcome<String, Vec<MetadataRecord>, TopicError>> {
     let mut new_partitions = 0;
+    let mut load = BrokerLoad::new(image, placement);
     let decide = |(subject, request): (String, Option<&NewPartitions>)| {
         let decided = request.ok_or(TopicError::DuplicateInRequest).and_then(|request| {
             let unknown = || TopicError::UnknownTopic {
@@ -47,7 +48,9 @@ pub fn create_partitions(
                 }
                 None => place_automatically(topic, requested - current, placement)?,
             };
-            Ok(new_partition_records(topic.id, current, &replicas).collect())
+            let records: Vec<_> = new_partition_records(topic.id, current, &replicas).collect();
+            load.add(&records)?;
+            Ok(records)
         });
         Outcome {
             subject,

@@ -1,6 +1,11 @@
 //! Which brokers hold the replicas of new partitions.
 
+use std::collections::BTreeMap;
+
 use highwater_types::BrokerId;
+
+use super::topics::TopicError;
+use crate::{image::MetadataImage, record::MetadataRecord};
 
 /// A partition's replicas as an administrator chose them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +23,61 @@ pub struct PlacementContext<'a> {
     pub brokers: &'a [BrokerId],
     /// Any number: topics with different seeds begin on different brokers.
     pub seed: u64,
+    /// The most partitions that one broker holds (`max.partitions.per.broker`).
+    pub max_partitions_per_broker: usize,
+}
+
+/// How many partitions each broker holds: those of the image, and those decided since.
+#[derive(Debug)]
+pub(super) struct BrokerLoad {
+    partitions: BTreeMap<i32, usize>,
+    limit: usize,
+}
+
+impl BrokerLoad {
+    pub(super) fn new(image: &MetadataImage, placement: PlacementContext<'_>) -> Self {
+        let mut partitions = BTreeMap::new();
+        let replicas = image
+            .topics()
+            .flat_map(|topic| &topic.partitions)
+            .flat_map(|partition| &partition.replicas);
+        for broker_id in replicas {
+            *partitions.entry(broker_id.get()).or_default() += 1;
+        }
+        let limit = placement.max_partitions_per_broker;
+        BrokerLoad { partitions, limit }
+    }
+
+    /// Adds the partitions of `records`; when that is too much for a broker, nothing is added.
+    ///
+    /// # Errors
+    /// [`TopicError::BrokerFull`].
+    pub(super) fn add(&mut self, records: &[MetadataRecord]) -> Result<(), TopicError> {
+        let mut more: BTreeMap<i32, usize> = BTreeMap::new();
+        for record in records {
+            if let MetadataRecord::Partition(partition) = record {
+                for broker_id in &partition.replicas {
+                    *more.entry(*broker_id).or_default() += 1;
+                }
+            }
+        }
+        let held = |broker_id| self.partitions.get(broker_id).copied().unwrap_or(0);
+        let full = more
+            .iter()
+            .find(|(broker_id, more)| held(broker_id) + **more > self.limit);
+        if let Some((&broker_id, &wanted)) = full {
+            return Err(TopicError::BrokerFull {
+                broker_id: BrokerId::new(broker_id),
+                held: held(&broker_id),
+                wanted,
+                limit: self.limit,
+            });
+        }
+        for (broker_id, more) in more {
+            *self.partitions.entry(broker_id).or_default() += more;
+        }
+        Ok(())
+    }
 }
 
 impl PlacementContext<'_> {
@@ -63,6 +123,7 @@ mod tests {
         let placed = PlacementContext {
             brokers: &brokers,
             seed: 5,
+            max_partitions_per_broker: 100,
         }
         .place(0, 2, 1);
         assert_eq!(placed, vec![vec![BrokerId::new(7)], vec![BrokerId::new(7)]]);
@@ -75,7 +136,7 @@ mod tests {
         ) {
             prop_assume!(factor <= brokers as usize);
             let brokers: Vec<_> = (0..brokers).map(BrokerId::new).collect();
-            let placed = PlacementContext { brokers: &brokers, seed }.place(0, count, factor);
+            let placed = PlacementContext { brokers: &brokers, seed, max_partitions_per_broker: 1_000 }.place(0, count, factor);
             let mut leads = vec![0_usize; brokers.len()];
             for replicas in &placed {
                 let distinct: std::collections::BTreeSet<_> = replicas.iter().collect();

@@ -7,7 +7,7 @@ use highwater_types::{BrokerId, InvalidTopicName, TopicId, TopicName};
 use super::{
     Outcome, by_key,
     configs::check_together,
-    placement::{ManualAssignment, PlacementContext},
+    placement::{BrokerLoad, ManualAssignment, PlacementContext},
 };
 use crate::{
     config_defs::{ConfigError, ConfigScope},
@@ -99,6 +99,20 @@ pub enum TopicError {
     /// Too much for one request: POLICY_VIOLATION (44).
     #[error("the request adds more than {MAX_NEW_PARTITIONS} partitions; split it")]
     TooManyPartitions,
+    /// More than a broker may hold: POLICY_VIOLATION (44).
+    #[error(
+        "broker {broker_id} holds {held} partitions and cannot take {wanted} more; max.partitions.per.broker is {limit}"
+    )]
+    BrokerFull {
+        /// The broker.
+        broker_id: BrokerId,
+        /// How many it holds.
+        held: usize,
+        /// How many it would get.
+        wanted: usize,
+        /// How many it may hold.
+        limit: usize,
+    },
     /// A factor that is not positive, or beyond the brokers alive: INVALID_REPLICATION_FACTOR (38).
     #[error("replication factor {requested} cannot be reached with {alive} live broker(s); use 1 to {alive}")]
     InvalidReplicationFactor {
@@ -180,11 +194,13 @@ pub fn create_topics(
 ) -> Vec<Outcome<String, CreatedTopic, TopicError>> {
     let mut accepted: Vec<TopicName> = Vec::new();
     let mut new_partitions = 0;
+    let mut load = BrokerLoad::new(image, placement);
     let decide = |(subject, topic): (String, Option<&NewTopic>)| {
         let decided = topic.ok_or(TopicError::DuplicateInRequest).and_then(|topic| {
             let name = free_name(image, &accepted, &topic.name)?;
             let created = create_topic(name, topic, placement, settings)?;
             check_budget(&mut new_partitions, created.partitions)?;
+            load.add(&created.records)?;
             accepted.push(created.name.clone());
             Ok(created)
         });

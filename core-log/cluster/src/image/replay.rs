@@ -6,9 +6,10 @@ use highwater_types::{BrokerId, InvalidTopicName, LeaderEpoch, ProducerId, Topic
 use uuid::Uuid;
 
 use super::{BrokerImage, ConfigResource, MetadataImage, PartitionImage, TopicImage};
+use crate::quotas::{QuotaEntity, QuotaKey, QuotaLimit};
 use crate::record::{
-    BrokerRecord, ClusterRecord, ConfigRecord, ConfigResourceName, MetadataRecord, PartitionRecord,
-    ProducerIdBlockRecord, RemoveTopicRecord, TopicRecord,
+    BrokerRecord, ClientQuotaRecord, ClusterRecord, ConfigRecord, ConfigResourceName, MetadataRecord,
+    PartitionRecord, ProducerIdBlockRecord, RemoveTopicRecord, TopicRecord,
 };
 
 /// Why records do not fit the image: they were decided on an image that is no longer the latest, or a log is damaged.
@@ -117,6 +118,14 @@ pub enum ReplayError {
         /// The id after the block.
         next: i64,
     },
+    /// A quota of nobody, of nothing, or without a limit that is one.
+    #[error("a metadata record sets quota '{key}' to {limit:?} for an entity that cannot have it")]
+    InvalidQuota {
+        /// The key in the record.
+        key: String,
+        /// The limit in the record.
+        limit: Option<String>,
+    },
 }
 
 impl MetadataImage {
@@ -146,6 +155,7 @@ impl MetadataImage {
             MetadataRecord::RemoveTopic(record) => self.replay_remove_topic(record),
             MetadataRecord::Config(record) => self.replay_config(record),
             MetadataRecord::ProducerIdBlock(record) => self.replay_producer_id_block(record),
+            MetadataRecord::ClientQuota(record) => self.replay_client_quota(record),
         }
     }
 
@@ -285,6 +295,24 @@ impl MetadataImage {
         self.next_producer_id = ProducerId::new(next);
         Ok(())
     }
+
+    fn replay_client_quota(&mut self, record: &ClientQuotaRecord) -> Result<(), ReplayError> {
+        let invalid = || ReplayError::InvalidQuota {
+            key: record.key.clone(),
+            limit: record.limit.clone(),
+        };
+        let key = QuotaKey::from_name(&record.key).ok_or_else(invalid)?;
+        let (user, client_id, ip) = (&record.user, &record.client_id, &record.ip);
+        let entity = QuotaEntity::from_names(user.clone(), client_id.clone(), ip.clone())
+            .filter(|entity| entity.takes(key))
+            .ok_or_else(invalid)?;
+        let limit = match &record.limit {
+            Some(text) => Some(text.parse().ok().and_then(QuotaLimit::new).ok_or_else(invalid)?),
+            None => None,
+        };
+        Arc::make_mut(&mut self.client_quotas).set(entity, key, limit);
+        Ok(())
+    }
 }
 
 /// Refuses a record that does not follow the partition's state. A partition seen for the first time may come with any
@@ -348,7 +376,7 @@ fn check_replicas(topic: &TopicName, record: &PartitionRecord) -> Result<(), Rep
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::FeatureRecord;
+    use crate::record::{FeatureRecord, QuotaName};
 
     const TOPIC: Uuid = Uuid::from_u128(7);
 
@@ -408,6 +436,10 @@ mod tests {
                 partition(1, 0, 0),
                 config(Some("1000")),
                 MetadataRecord::ProducerIdBlock(block),
+                MetadataRecord::ClientQuota(
+                    QuotaEntity::User(QuotaName::Default)
+                        .record(QuotaKey::RequestPercentage, QuotaLimit::new(0.1)),
+                ),
             ])
             .unwrap()
             .apply(&[partition(0, 3, 1)])

@@ -14,6 +14,7 @@ const BROKERS: [BrokerId; 3] = [BrokerId::new(1), BrokerId::new(2), BrokerId::ne
 const PLACEMENT: PlacementContext<'static> = PlacementContext {
     brokers: &BROKERS,
     seed: 0,
+    max_partitions_per_broker: 100_000,
 };
 
 fn settings(properties: &[(&str, &str)]) -> BrokerSettings {
