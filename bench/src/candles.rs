@@ -6,6 +6,7 @@ pub(crate) mod engine;
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use highwater_bench_kit::payload::split_mix;
 use highwater_streams_engine::{
     Consumed, Materialized, Produced, StreamsBuilder, Topology, TopologyError, TumblingWindows,
     serdes::{json, string},
@@ -13,7 +14,6 @@ use highwater_streams_engine::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    payload::split_mix,
     plan::Named,
     topics,
     workloads::{CandlesWorkload, grouped},

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use highwater_bench_kit::payload::{Ledger, PartitionOrder};
 use highwater_client::{AutoOffsetReset, Client, ConsumerConfig};
 use highwater_types::{Offset, TopicName, TopicPartition};
 use tokio::task::JoinSet;
@@ -14,7 +15,6 @@ use tokio::task::JoinSet;
 use crate::{
     child::Server,
     measure::{Meter, Sample},
-    payload::{Ledger, PartitionOrder},
     plan::Named,
     produce,
     topics::{self, READ_BYTES},

@@ -7,14 +7,18 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use highwater_bench_kit::{
+    latencies::Latencies,
+    pace::wait_until,
+    payload::{Ledger, PartitionOrder, Payloads, Stamp},
+};
 use highwater_client::{
     AutoOffsetReset, Client, Consumer, ConsumerConfig, Producer, ProducerConfig, ProducerRecord,
 };
 use highwater_types::TopicName;
 
 use crate::{
-    measure::{Latencies, Meter, Sample},
-    payload::{Ledger, PartitionOrder, Payloads, Stamp},
+    measure::{Meter, Sample},
     plan::Named,
     topics,
     workloads::{LatencyWorkload, grouped, size},
@@ -24,8 +28,6 @@ use crate::{
 const REACHED: f64 = 0.995;
 /// Records due in this first part of a run warm the path up and are not counted.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// Sleeping may end this much late, so the rest of a wait is spun.
-const SPIN: Duration = Duration::from_micros(100);
 /// How long the consumer waits for a record that was sent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -111,17 +113,6 @@ async fn send(
     Ok(started.elapsed())
 }
 
-/// Sleeps, then spins. Blocks its thread.
-fn wait_until(moment: Instant) {
-    let left = moment.saturating_duration_since(Instant::now());
-    if left > SPIN {
-        std::thread::sleep(left - SPIN);
-    }
-    while Instant::now() < moment {
-        std::hint::spin_loop();
-    }
-}
-
 /// Takes all records, checks that none is missing or out of order, and measures how late each one is.
 async fn receive(consumer: Consumer, started: Instant, records: u64) -> Result<Latencies> {
     let (mut ledger, mut order) = (Ledger::default(), PartitionOrder::default());
@@ -160,13 +151,5 @@ mod tests {
         };
         assert_eq!(workload.due(0), Duration::ZERO);
         assert_eq!(workload.due(workload.records()), Duration::from_secs(1_000));
-    }
-
-    #[test]
-    fn waiting_ends_at_the_moment_and_not_before() {
-        let moment = Instant::now() + Duration::from_millis(2);
-        wait_until(moment);
-        assert!(Instant::now() >= moment);
-        wait_until(moment);
     }
 }

@@ -12,18 +12,17 @@ mod child;
 mod fetch;
 mod latency;
 mod measure;
-mod payload;
 mod plan;
 mod produce;
 mod report;
 mod topics;
-mod usage;
 mod workloads;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use highwater_bench_kit::usage;
 use highwater_client::{Client, ClientConfig};
 use highwater_embedded::{Embedded, EmbeddedConfig};
 use serde_json::json;

@@ -1,16 +1,13 @@
 //! One run's figures: time, CPU of server and client, what else the machine did, latencies.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
-use hdrhistogram::Histogram;
+use highwater_bench_kit::{
+    latencies::Latency,
+    usage::{self, Cpu, MachineCpu},
+};
 use serde::Serialize;
-
-use crate::usage::{self, Cpu, MachineCpu};
-
-/// Latencies from a microsecond to a minute, to three digits.
-const HIGHEST_US: u64 = 60_000_000;
-const DIGITS: u8 = 3;
 
 /// What one run measured. `None` means that the run has no such figure.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -32,15 +29,6 @@ pub(crate) struct Sample {
     pub(crate) latency: Option<Latency>,
     /// Where the generator did not keep up: what it reached, in records per second.
     pub(crate) saturated_at: Option<f64>,
-}
-
-/// Percentiles in microseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Latency {
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) p999_us: f64,
-    pub(crate) max_us: f64,
 }
 
 impl Sample {
@@ -131,32 +119,6 @@ impl Meter {
             steal_percent: (machine.steal_s - self.machine_before.steal_s) / capacity_s * 100.0,
             latency: None,
             saturated_at: None,
-        })
-    }
-}
-
-/// Latencies of one run.
-#[derive(Debug)]
-pub(crate) struct Latencies(Histogram<u64>);
-
-impl Latencies {
-    pub(crate) fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(1, HIGHEST_US, DIGITS);
-        Latencies(histogram.expect("the bounds are constants that it accepts"))
-    }
-
-    pub(crate) fn record(&mut self, latency: Duration) {
-        let us = u64::try_from(latency.as_micros()).unwrap_or(HIGHEST_US);
-        self.0.saturating_record(us.max(1));
-    }
-
-    pub(crate) fn percentiles(&self) -> Option<Latency> {
-        let at = |quantile| self.0.value_at_quantile(quantile) as f64;
-        (!self.0.is_empty()).then(|| Latency {
-            p50_us: at(0.5),
-            p99_us: at(0.99),
-            p999_us: at(0.999),
-            max_us: self.0.max() as f64,
         })
     }
 }

@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use highwater_bench_kit::{
+    latencies::Latencies,
+    payload::{Payloads, Stamp},
+};
 use highwater_client::{Client, ProduceError, Producer, ProducerConfig, ProducerRecord};
 use highwater_types::{TopicName, record::Compression};
 use tokio::task::JoinSet;
 
 use crate::{
-    measure::{Latencies, Meter, Sample},
-    payload::{Payloads, Stamp},
+    measure::{Meter, Sample},
     plan::Named,
     topics,
     workloads::{ProduceWorkload, size},

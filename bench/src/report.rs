@@ -4,6 +4,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use highwater_bench_kit::spread::Spread;
+
 use crate::measure::Sample;
 
 /// One line of the table: a workload and what its runs measured.
@@ -31,29 +33,6 @@ impl Row {
     /// Median over the runs that have the figure.
     pub(crate) fn median(&self, figure: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
         Spread::of(self.runs.iter().filter_map(figure)).map(|spread| spread.median)
-    }
-}
-
-/// Median and range of some runs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let upper = values[values.len() / 2];
-        let lower = values[(values.len() - 1) / 2];
-        Some(Spread {
-            median: (lower + upper) / 2.0,
-            min,
-            max,
-        })
     }
 }
 
@@ -242,18 +221,6 @@ mod tests {
             })
             .collect();
         row
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_of_runs_lies_between_the_middle_two() {
-        let spread = Spread::of([4.0, 1.0, 3.0, 2.0].into_iter());
-        let expected = Spread {
-            median: 2.5,
-            min: 1.0,
-            max: 4.0,
-        };
-        assert_eq!(spread, Some(expected));
-        assert_eq!(Spread::of([].into_iter()), None);
     }
 
     #[test]

@@ -6,11 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use highwater_bench_kit::payload::{Ledger, PartitionOrder};
 use highwater_client::{Client, admin::NewTopic};
 use highwater_types::{Offset, PartitionId, TopicName, TopicPartition, record::DecodeLimits};
 use tokio::task::JoinSet;
-
-use crate::payload::{Ledger, PartitionOrder};
 
 /// What one read of a partition asks for.
 pub(crate) const READ_BYTES: usize = 1 << 20;

@@ -115,6 +115,11 @@ const TABLE: &[Allowed] = &[
         ],
         dev: &["highwater-embedded"],
     },
+    Allowed {
+        package: "highwater-bench-kit",
+        normal: &[],
+        dev: &[],
+    },
 ];
 
 /// Crates at the edge: they may use anything, and nothing may use them.
@@ -123,6 +128,7 @@ const EDGE: &[&str] = &[
     "btc-pipeline",
     "highwater-tests",
     "highwater-bench",
+    "highwater-bench-compare",
     "highwater-fuzz",
     "xtask",
 ];
@@ -135,6 +141,7 @@ const OWNED: &[(&str, &[&str])] = &[
     // The example counts the rows that the sink wrote.
     ("sqlx", &["highwater-connector-database", "btc-pipeline"]),
     ("kafka-protocol", &["highwater-wire"]),
+    ("rdkafka", &["highwater-bench-compare"]),
 ];
 
 /// Fails with every edge that the tables do not allow.

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::environment;
-use crate::process::{cargo, project_root, step, target_dir};
+use crate::process::{become_program, cargo, project_root, step, target_dir};
 
 /// Becomes the BTC pipeline with the given options.
 fn run_program(arguments: &[String]) -> Result<()> {
@@ -41,16 +41,4 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let mut command = Command::new(&program);
     command.current_dir(project_root()).args(arguments);
     become_program(&mut command).with_context(|| format!("cannot run {}", program.display()))
-}
-
-/// Replaces this process, so that signals and the exit code are the program's own.
-#[cfg(unix)]
-fn become_program(command: &mut Command) -> Result<()> {
-    use std::os::unix::process::CommandExt;
-    Err(command.exec().into())
-}
-
-#[cfg(not(unix))]
-fn become_program(command: &mut Command) -> Result<()> {
-    crate::process::run(command)
 }

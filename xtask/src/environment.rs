@@ -298,6 +298,11 @@ fn go_programs(cache: &Path) -> Result<PathBuf, String> {
     Ok(programs)
 }
 
+/// The jars of Apache Kafka, for the comparison with it.
+pub(crate) fn kafka_for_bench() -> Result<PathBuf, String> {
+    kafka_libraries(&target_dir().join("clients"))
+}
+
 /// The jars of Apache Kafka, which the client library is tested against.
 fn kafka_libraries(cache: &Path) -> Result<PathBuf, String> {
     if !is_installed("java") || !is_installed("mvn") {

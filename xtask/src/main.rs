@@ -5,6 +5,7 @@
 
 mod arrows;
 mod claims;
+mod compare;
 mod demo;
 mod environment;
 mod fuzz;
@@ -38,6 +39,12 @@ Tasks:
   claims  Rewrite the tables in docs/ that say which numbered rules are proved by tests
   tidy    Print the largest files and the house rules that the compiler cannot check
   bench   Build in release mode and print the benchmarks' table; arguments go to the bench program
+  bench kafka
+          Apache Kafka and Highwater in turn, as one table of ratios; needs Java and Maven
+            --quick            a look, not a measurement
+            --only PART        only workloads whose group and name contain PART
+            --runs N           alternating runs per workload
+            --json FILE        where every run is written
   setup   Install what demo and test need, and nothing else
 ";
 
@@ -64,7 +71,10 @@ fn run() -> Result<()> {
         "arrows" => arrows::check(),
         "claims" => claims::fix(&tidy::sources()?),
         "tidy" => tidy::check(),
-        "bench" => demo::bench(&rest),
+        "bench" => match rest.split_first() {
+            Some((kafka, rest)) if kafka == "kafka" => compare::bench(rest),
+            _ => demo::bench(&rest),
+        },
         "setup" => environment::for_tests().map(drop),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");

@@ -66,6 +66,18 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Replaces this process, so that signals and the exit code are the program's own.
+#[cfg(unix)]
+pub(crate) fn become_program(command: &mut Command) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    Err(command.exec().into())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn become_program(command: &mut Command) -> Result<()> {
+    run(command)
+}
+
 /// Whether a program is on the PATH.
 pub(crate) fn is_installed(program: &str) -> bool {
     std::env::var_os("PATH")

@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 /// Bytes of sequence number and time in front of the filler.
-pub(crate) const HEADER_BYTES: usize = 16;
+pub const HEADER_BYTES: usize = 16;
 
 const POOL_BYTES: usize = 4 << 20;
 /// Runs of random and of constant bytes.
@@ -16,7 +16,7 @@ const RUN_BYTES: usize = 32;
 const ARENA_BYTES: usize = 256 << 10;
 
 /// SplitMix64: the next state and its output.
-pub(crate) fn split_mix(state: &mut u64) -> u64 {
+pub fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -26,16 +26,16 @@ pub(crate) fn split_mix(state: &mut u64) -> u64 {
 
 /// What stands in front of the filler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     /// Counts the records of a run from 0.
-    pub(crate) sequence: u64,
+    pub sequence: u64,
     /// When the record was to be sent, in nanoseconds since the run began.
-    pub(crate) intended_ns: u64,
+    pub intended_ns: u64,
 }
 
 impl Stamp {
     /// Reads the stamp of a value; `None` when the value is none of ours.
-    pub(crate) fn read(value: &[u8]) -> Option<Self> {
+    pub fn read(value: &[u8]) -> Option<Self> {
         let (sequence, rest) = value.split_first_chunk()?;
         let intended_ns = rest.first_chunk()?;
         Some(Stamp {
@@ -47,7 +47,7 @@ impl Stamp {
 
 /// Makes values of one size.
 #[derive(Debug)]
-pub(crate) struct Payloads {
+pub struct Payloads {
     pool: Vec<u8>,
     arena: BytesMut,
     filler_bytes: usize,
@@ -56,7 +56,7 @@ pub(crate) struct Payloads {
 
 impl Payloads {
     /// Values of `record_bytes`, or of the stamp's size if that is more.
-    pub(crate) fn new(record_bytes: usize) -> Self {
+    pub fn new(record_bytes: usize) -> Self {
         let filler_bytes = record_bytes.saturating_sub(HEADER_BYTES);
         let mut pool = Vec::with_capacity(POOL_BYTES + filler_bytes + RUN_BYTES);
         let mut seed = 0;
@@ -74,7 +74,14 @@ impl Payloads {
         }
     }
 
-    pub(crate) fn next(&mut self, stamp: Stamp) -> Bytes {
+    /// Whether a value is, to the byte, the one that `next` gave for the same sequence, counted from 0.
+    pub fn made(&self, sequence: u64, value: &[u8]) -> bool {
+        let at = (u128::from(sequence) * self.filler_bytes as u128 % POOL_BYTES as u128) as usize;
+        value.get(HEADER_BYTES..) == Some(&self.pool[at..at + self.filler_bytes])
+    }
+
+    /// The next value; its filler depends on how many came before, and on nothing else.
+    pub fn next(&mut self, stamp: Stamp) -> Bytes {
         let needed = HEADER_BYTES + self.filler_bytes;
         if self.arena.capacity() < needed {
             self.arena = BytesMut::with_capacity(ARENA_BYTES.max(needed));
@@ -91,23 +98,26 @@ impl Payloads {
 /// Follows the sequence numbers of one run as they come back, to prove that nothing is missing, doubled or out of order
 /// within its partition.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     records: u64,
     sum: u128,
 }
 
 impl Ledger {
-    pub(crate) fn add(&mut self, sequence: u64) {
+    /// Counts a record.
+    pub fn add(&mut self, sequence: u64) {
         self.records += 1;
         self.sum += u128::from(sequence);
     }
 
-    pub(crate) fn merge(&mut self, other: &Ledger) {
+    /// Adds what another reader counted.
+    pub fn merge(&mut self, other: &Ledger) {
         self.records += other.records;
         self.sum += other.sum;
     }
 
-    pub(crate) fn records(&self) -> u64 {
+    /// How many were counted.
+    pub fn records(&self) -> u64 {
         self.records
     }
 
@@ -115,7 +125,7 @@ impl Ledger {
     ///
     /// # Errors
     /// What is wrong.
-    pub(crate) fn check(&self, records: u64) -> anyhow::Result<()> {
+    pub fn check(&self, records: u64) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.records == records,
             "{} of {records} records came back; the run does not count",
@@ -132,7 +142,7 @@ impl Ledger {
 
 /// Checks the order within one partition.
 #[derive(Debug, Default)]
-pub(crate) struct PartitionOrder {
+pub struct PartitionOrder {
     next: u64,
 }
 
@@ -141,7 +151,7 @@ impl PartitionOrder {
     ///
     /// # Errors
     /// When it is out of order or none of ours.
-    pub(crate) fn take(&mut self, value: Option<&[u8]>, ledger: &mut Ledger) -> anyhow::Result<Stamp> {
+    pub fn take(&mut self, value: Option<&[u8]>, ledger: &mut Ledger) -> anyhow::Result<Stamp> {
         let stamp = value.and_then(Stamp::read);
         let stamp = stamp.ok_or_else(|| anyhow::anyhow!("a record came back that nobody sent"))?;
         anyhow::ensure!(
@@ -174,6 +184,21 @@ mod tests {
             let value = payloads.next(stamp(sequence));
             assert_eq!((value.len(), Stamp::read(&value)), (100, Some(stamp(sequence))));
         }
+    }
+
+    #[test]
+    fn a_changed_byte_and_a_value_of_another_place_are_noticed() {
+        let mut payloads = Payloads::new(1_000);
+        let values: Vec<Bytes> = (0..10_000)
+            .map(|sequence| payloads.next(stamp(sequence)))
+            .collect();
+        for (sequence, value) in (0..).zip(&values) {
+            assert!(payloads.made(sequence, value));
+            assert!(!payloads.made(sequence + 1, value));
+        }
+        let mut changed = values[5_000].to_vec();
+        changed[999] ^= 1;
+        assert!(!payloads.made(5_000, &changed));
     }
 
     #[test]

@@ -11,19 +11,21 @@ const TICKS_PER_S: f64 = 100.0;
 
 /// CPU seconds used since a process began.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Cpu {
+pub struct Cpu {
     /// In its own code.
-    pub(crate) user_s: f64,
+    pub user_s: f64,
     /// In the kernel on its behalf.
-    pub(crate) system_s: f64,
+    pub system_s: f64,
 }
 
 impl Cpu {
-    pub(crate) fn total_s(self) -> f64 {
+    /// Both.
+    pub fn total_s(self) -> f64 {
         self.user_s + self.system_s
     }
 
-    pub(crate) fn since(self, earlier: Cpu) -> Cpu {
+    /// What was used after an earlier look.
+    pub fn since(self, earlier: Cpu) -> Cpu {
         Cpu {
             user_s: self.user_s - earlier.user_s,
             system_s: self.system_s - earlier.system_s,
@@ -32,7 +34,7 @@ impl Cpu {
 }
 
 /// CPU seconds of a process, ended threads included.
-pub(crate) fn cpu_of(pid: u32) -> Result<Cpu> {
+pub fn cpu_of(pid: u32) -> Result<Cpu> {
     let path = format!("/proc/{pid}/stat");
     let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}; this needs Linux"))?;
     parse_stat(&stat).with_context(|| format!("{path} has no CPU times"))
@@ -41,7 +43,12 @@ pub(crate) fn cpu_of(pid: u32) -> Result<Cpu> {
 /// Fields 14 and 15 are user and system time. The second field, the program's name, may contain anything, so counting
 /// starts behind its closing bracket.
 fn parse_stat(stat: &str) -> Option<Cpu> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    parse_times(stat, 11)
+}
+
+/// Two times, the first of them `skip` fields behind the name.
+fn parse_times(stat: &str, skip: usize) -> Option<Cpu> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(skip);
     let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / TICKS_PER_S);
     Some(Cpu {
         user_s: seconds()?,
@@ -49,27 +56,44 @@ fn parse_stat(stat: &str) -> Option<Cpu> {
     })
 }
 
+/// CPU seconds of the children of this process that have ended.
+pub fn ended_children() -> Result<Cpu> {
+    let stat = fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    parse_times(&stat, 13).context("/proc/self/stat has no CPU times of children")
+}
+
 /// The most memory a process ever had resident, in MB.
-pub(crate) fn peak_rss_mb(pid: u32) -> Result<f64> {
+pub fn peak_rss_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmHWM:")
+}
+
+/// The memory a process has resident, in MB.
+pub fn rss_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmRSS:")
+}
+
+fn status_mb(pid: u32, key: &str) -> Result<f64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let kib = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .find_map(|line| line.strip_prefix(key))
         .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok())
-        .with_context(|| format!("{path} has no VmHWM"))?;
+        .with_context(|| format!("{path} has no {key}"))?;
     Ok(kib * 1024.0 / 1e6)
 }
 
 /// CPU seconds of the whole machine that were not idle, and those that the host took away.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MachineCpu {
-    pub(crate) busy_s: f64,
-    pub(crate) steal_s: f64,
+pub struct MachineCpu {
+    /// Neither idle nor waiting nor stolen.
+    pub busy_s: f64,
+    /// What the host gave to others.
+    pub steal_s: f64,
 }
 
 /// CPU seconds of the machine since it started.
-pub(crate) fn machine() -> Result<MachineCpu> {
+pub fn machine() -> Result<MachineCpu> {
     let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     parse_machine(&stat).context("/proc/stat has no line for all CPUs")
 }
@@ -88,7 +112,7 @@ fn parse_machine(stat: &str) -> Option<MachineCpu> {
 }
 
 /// One line about where this ran.
-pub(crate) fn machine_line() -> String {
+pub fn machine_line() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpu_info = read("/proc/cpuinfo");
     let model = cpu_info
@@ -114,9 +138,14 @@ pub(crate) fn machine_line() -> String {
     )
 }
 
-/// Cores this process may use.
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// Cores of the machine, whichever of them this process may use.
+pub fn cores() -> usize {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let of_one_core = |line: &&str| {
+        line.strip_prefix("cpu")
+            .is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
+    };
+    stat.lines().filter(of_one_core).count().max(1)
 }
 
 #[cfg(test)]
