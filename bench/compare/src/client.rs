@@ -21,7 +21,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use crate::workloads::ClientSettings;
 
 /// How long anything may take to be acknowledged or to arrive.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// Topics that one request creates: Kafka's controller refuses more than 10,000 records at once.
 const TOPICS_PER_REQUEST: usize = 20;
 /// Sent records between two looks at what was acknowledged.
