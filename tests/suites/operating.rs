@@ -33,8 +33,7 @@ fn refusal(command: &mut Command) -> Result<(i32, String)> {
     let words = String::from_utf8_lossy(&stderr);
     let last = words
         .lines()
-        .filter(|line| line.starts_with("error"))
-        .next_back()
+        .rfind(|line| line.starts_with("error"))
         .unwrap_or_default();
     Ok((status.code().unwrap_or(-1), last.to_owned()))
 }

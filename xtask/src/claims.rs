@@ -79,11 +79,15 @@ fn rewritten(claims: &Claims, sources: &[(String, String)]) -> Result<(String, S
     Ok((before, after))
 }
 
-/// The numbers at the beginning of a test's name: `semantic_33_34_a_repeat_succeeds` proves two rules.
+/// The numbers in a test's name: `semantic_33_34_a_repeat_succeeds` proves two rules, `semantic_22_hostile_37_acks` one of
+/// each table.
 fn numbers(name: &str, claims: &Claims) -> Vec<usize> {
-    let Some(rest) = name.strip_prefix(claims.prefix) else {
+    let Some((before, rest)) = name.split_once(claims.prefix) else {
         return Vec::new();
     };
+    if !before.is_empty() && !before.ends_with('_') {
+        return Vec::new();
+    }
     rest.split('_')
         .map_while(|word| word.parse().ok())
         .filter(|number| (1..=claims.last).contains(number))
@@ -170,7 +174,9 @@ mod tests {
     #[test]
     fn one_test_may_prove_several_rules() {
         assert_eq!(numbers("semantic_02_03_both", &CLAIMS), [2, 3]);
+        assert_eq!(numbers("hostile_09_semantic_02_both_tables", &CLAIMS), [2]);
         assert_eq!(numbers("semantics_02", &CLAIMS), [0usize; 0]);
+        assert_eq!(numbers("asemantic_02", &CLAIMS), [0usize; 0]);
     }
 
     #[test]

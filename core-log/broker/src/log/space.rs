@@ -16,9 +16,9 @@ use metrics::{Gauge, gauge};
 
 use crate::error::ApiError;
 
-/// The floor where none is configured: a twentieth of the disk, at most 5 GiB.
+/// The floor where none is configured: a twentieth of the disk, at most 1 GiB, which is ample for metadata and offsets.
 const DEFAULT_PART: u64 = 20;
-const DEFAULT_MOST_BYTES: u64 = 5 << 30;
+const DEFAULT_MOST_BYTES: u64 = 1 << 30;
 
 /// How much of the floor may be used up unseen.
 const LOOK_EVERY_PART: u64 = 16;
@@ -35,19 +35,12 @@ pub(crate) struct SpaceGuard {
     floor_bytes: AtomicU64,
     /// Bytes that may still be appended before somebody looks.
     until_look: AtomicI64,
-    free: Gauge,
-    total: Gauge,
     refusing: Gauge,
 }
 
 impl SpaceGuard {
     /// Looks once.
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, configured_floor_bytes: Option<u64>) -> Self {
-        metrics::describe_gauge!(
-            "highwater_disk_free_bytes",
-            "Free bytes of the data directory's disk"
-        );
-        metrics::describe_gauge!("highwater_disk_total_bytes", "Bytes of the data directory's disk");
         metrics::describe_gauge!(
             "highwater_disk_refusing_writes",
             "1 while records are refused because the disk is nearly full"
@@ -60,8 +53,6 @@ impl SpaceGuard {
             free_bytes: AtomicU64::new(0),
             floor_bytes: AtomicU64::new(0),
             until_look: AtomicI64::new(0),
-            free: gauge!("highwater_disk_free_bytes"),
-            total: gauge!("highwater_disk_total_bytes"),
             refusing: gauge!("highwater_disk_refusing_writes"),
         };
         guard.look();
@@ -91,8 +82,6 @@ impl SpaceGuard {
         self.floor_bytes.store(floor, Ordering::Relaxed);
         let step = i64::try_from(floor / LOOK_EVERY_PART).unwrap_or(i64::MAX);
         self.until_look.store(step.max(1), Ordering::Relaxed);
-        self.free.set(space.free_bytes as f64);
-        self.total.set(space.total_bytes as f64);
         self.refusing.set(f64::from(u8::from(is_low)));
         if self.is_low.swap(is_low, Ordering::Relaxed) == is_low {
             return;
