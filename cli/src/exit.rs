@@ -34,7 +34,10 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
 fn of_node(error: &NodeError) -> u8 {
     match error {
         NodeError::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => TAKEN,
-        NodeError::Storage { source, .. } if matches!(source, StorageError::DirectoryInUse { .. }) => TAKEN,
+        NodeError::Storage {
+            source: StorageError::DirectoryInUse { .. },
+            ..
+        } => TAKEN,
         NodeError::Property(_) | NodeError::DuplicateListener { .. } | NodeError::WrongDirectory { .. } => {
             CONFIG
         }
