@@ -90,6 +90,9 @@ pub const MAX_PENDING_GROUP_REQUESTS: usize = 100_000;
 /// Partitions that get series of their own at a scrape: ten lines each, a few megabytes of text.
 pub const MAX_PARTITION_SERIES: usize = 20_000;
 
+/// What a thread that handles produce requests keeps of its buffer for decompressed bodies between two batches.
+pub const KEPT_DECOMPRESSION_BYTES: usize = 4 * 1024 * 1024;
+
 /// Bytes of an offsets partition read in one step when its groups are loaded.
 pub const GROUP_LOAD_BYTES: usize = 1024 * 1024;
 

@@ -128,6 +128,7 @@ pub struct BrokerSettings {
     pub group_min_session_timeout_ms: i32,
     /// `None` leaves it to the broker.
     pub highwater_min_free_bytes: Option<u64>,
+    pub highwater_validate_compressed_records: bool,
     pub log_cleaner_backoff_ms: i64,
     pub log_cleaner_dedupe_buffer_bytes: i64,
     pub log_cleaner_enable: bool,
@@ -177,6 +178,7 @@ impl BrokerSettings {
             group_min_session_timeout_ms: values.int("group.min.session.timeout.ms")?,
             highwater_min_free_bytes: limit(values.long("highwater.min.free.bytes")?)
                 .and_then(|bytes| u64::try_from(bytes).ok()),
+            highwater_validate_compressed_records: values.boolean("highwater.validate.compressed.records")?,
             log_cleaner_backoff_ms: values.long("log.cleaner.backoff.ms")?,
             log_cleaner_dedupe_buffer_bytes: values.long("log.cleaner.dedupe.buffer.size")?,
             log_cleaner_enable: values.boolean("log.cleaner.enable")?,

@@ -33,6 +33,7 @@
 mod attributes;
 mod batch;
 mod builder;
+mod check;
 mod compression;
 pub mod control;
 mod decode;
@@ -48,6 +49,7 @@ use crate::ids::{Offset, Timestamp};
 pub use attributes::{Compression, TimestampType, UnknownCompression};
 pub use batch::{Batches, RecordBatch, batches, patch_base_offset_and_epoch, set_log_append_time};
 pub use builder::{BatchBuilder, BatchOptions, ProducerStamp};
+pub use check::{CheckOptions, CheckedBatch, RecordsSeen};
 pub use compression::{DecodeLimits, RATIO_FREE_BYTES};
 pub use decode::{DecodedBatch, HeaderView, HeaderViews, RecordView, RecordViews, Records};
 pub use error::{BatchError, ProducerRefusal, RecordProblem};

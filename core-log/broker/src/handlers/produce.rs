@@ -1,7 +1,9 @@
-//! Produce: one batch per partition, checked by its header and CRC, appended where the request is handled.
+//! Produce: one batch per partition, checked to its last record, appended where the request is handled.
 //!
-//! No record is decoded here. All appends happen before the first await: requests that are first polled in some
+//! All checks of a batch alone happen before the partition's lock is taken (see [`check`]). All appends happen before the first await: requests that are first polled in some
 //! order reach the logs in that order, on connections and in sessions alike.
+
+mod check;
 
 use std::sync::Arc;
 
@@ -192,7 +194,9 @@ fn append(
         partition.require_in_sync()?;
     }
     let bytes = batch.bytes().len();
-    let appended = partition.append(batch, attempt.now)?;
+    partition.require_size(bytes).map_err(AppendFailure::Refused)?;
+    let batch = check::check(batch, broker.settings.highwater_validate_compressed_records)?;
+    let appended = partition.append_checked(batch, attempt.now)?;
     broker.space.appended(bytes);
     broker.telemetry.appended_bytes.increment(bytes as u64);
     Ok((partition, appended))

@@ -16,10 +16,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use highwater_cluster::TopicSettings;
 use highwater_storage::{
-    AppendError, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadPlan, ReadRequest,
-    StorageError,
+    AppendError, AppendInfo, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadPlan,
+    ReadRequest, StorageError,
 };
-use highwater_types::record::RecordBatch;
+use highwater_types::record::{CheckedBatch, RecordBatch};
 use highwater_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicPartition};
 use highwater_wire::ErrorCode;
 use tokio::sync::oneshot;
@@ -266,6 +266,19 @@ impl Partition {
         Err(ApiError::new(ErrorCode::NotEnoughReplicas, message))
     }
 
+    /// Refuses what the topic's limit would refuse, before more is done with it (semantic 27).
+    pub(crate) fn require_size(&self, size_bytes: usize) -> Result<(), AppendError> {
+        let leadership = self.leadership.read().unwrap_or_else(PoisonError::into_inner);
+        let limit_bytes = usize::try_from(leadership.settings.max_message_bytes).unwrap_or(usize::MAX);
+        if size_bytes <= limit_bytes {
+            return Ok(());
+        }
+        Err(AppendError::MessageTooLarge {
+            size_bytes,
+            limit_bytes,
+        })
+    }
+
     /// Compares the leader epoch a client knows with ours (semantic 50).
     pub(crate) fn check_epoch(&self, known: Option<LeaderEpoch>) -> Result<(), ApiError> {
         let ours = self
@@ -280,23 +293,39 @@ impl Partition {
         }
     }
 
-    /// Appends one batch and wakes who waits for it.
+    /// Appends one batch of a client and wakes who waits for it.
+    pub(crate) fn append_checked(
+        self: &Arc<Self>,
+        batch: CheckedBatch,
+        now: Timestamp,
+    ) -> Result<Appended, AppendFailure> {
+        let bytes = batch.batch().bytes().len();
+        self.append_with(bytes, now, |log, epoch| log.append_checked(batch, epoch, now))
+    }
+
+    /// As [`append_checked`](Self::append_checked), for what this node has built.
     pub(crate) fn append(
         self: &Arc<Self>,
         batch: RecordBatch,
         now: Timestamp,
     ) -> Result<Appended, AppendFailure> {
         let bytes = batch.bytes().len();
+        self.append_with(bytes, now, |log, epoch| log.append_as_leader(batch, epoch, now))
+    }
+
+    fn append_with(
+        self: &Arc<Self>,
+        bytes: usize,
+        now: Timestamp,
+        append: impl FnOnce(&mut PartitionLog, LeaderEpoch) -> Result<AppendInfo, AppendError>,
+    ) -> Result<Appended, AppendFailure> {
         let epoch = self
             .leadership
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .epoch;
         let mut log = self.lock().map_err(AppendFailure::Gone)?;
-        let info = log
-            .get()
-            .append_as_leader(batch, epoch, now)
-            .map_err(AppendFailure::Refused)?;
+        let info = append(log.get(), epoch).map_err(AppendFailure::Refused)?;
         let end = log.get().end_offset();
         let policy = log.get().config().flush;
         let is_due = matches!(policy, FlushPolicy::Interval { .. }) && log.get().flush_due(now);

@@ -219,6 +219,55 @@ async fn semantic_26_hostile_42_43_45_46_47_48_headers_that_cannot_be_are_invali
     node.shutdown().await.unwrap();
 }
 
+/// A batch of two records whose second one has offset delta 2 instead of 1.
+fn with_a_skipped_delta(compression: Compression) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(now(), None, None, &[]);
+    builder.append(now(), None, None, &[]);
+    let honest = builder.build().unwrap();
+    let mut body = honest[61..].to_vec();
+    // Two records of a length and six bytes each; the delta is the third of the six, zigzag.
+    assert_eq!((body.len(), body[10]), (14, 2));
+    body[10] = 4;
+    let packed = match compression {
+        Compression::None => body,
+        // One raw block: the length, then a literal of 14 bytes.
+        Compression::Snappy => [&[14, 13 << 2], &body[..]].concat(),
+        other => panic!("{other} is proven where batches are checked"),
+    };
+    let mut bytes = honest[..61].to_vec();
+    bytes.extend_from_slice(&packed);
+    let length = (bytes.len() - 12) as i32;
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    bytes[ATTRIBUTES_AT + 1] = compression.id();
+    edited(&Bytes::from(bytes), |_| {})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn semantic_26_records_that_belie_their_header_are_invalid_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, address) = start(dir.path()).await;
+    let mut wire = Wire::connect(address).await;
+    wire.create("t", 1, &[]).await;
+    for compression in [Compression::None, Compression::Snappy] {
+        let response = wire.produce_batch("t", with_a_skipped_delta(compression)).await;
+        assert_eq!(code(&response), ErrorCode::InvalidRecord, "{response:?}");
+        let message = response.error_message.unwrap();
+        assert!(message.contains("offset delta 2"), "{message}");
+    }
+    // A bomb: clients split at this code, and the rest of the node goes on.
+    let bomb = compressed(Compression::Zstd, &vec![0; 65 << 20]);
+    let response = wire.produce_batch("t", bomb).await;
+    assert_eq!(code(&response), ErrorCode::MessageTooLarge, "{response:?}");
+    // What was damaged on the way is worth sending again, whatever it holds.
+    let mut damaged = with_a_skipped_delta(Compression::None).to_vec();
+    damaged[70] ^= 1;
+    let response = wire.produce_batch("t", damaged.into()).await;
+    assert_eq!(code(&response), ErrorCode::CorruptMessage);
+    assert_eq!(wire.produce("t", &["x"]).await.base_offset, 0);
+    node.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn semantic_27_hostile_55_a_batch_too_large_is_refused_alone() {
     let dir = tempfile::tempdir().unwrap();

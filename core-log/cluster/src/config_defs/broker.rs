@@ -94,6 +94,8 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
         "The shortest session timeout a group member may ask for."),
     fixed("highwater.min.free.bytes", Long, Some("-1"), AtLeast(-1),
         "Free bytes of the disk below which records are refused, so that metadata, committed offsets and deletion still find room; -1 is a twentieth of the disk, at most 1 GiB, and 0 never refuses."),
+    fixed("highwater.validate.compressed.records", Boolean, Some("true"), Any,
+        "Whether the records of compressed batches are checked before they are appended, as Kafka does it, which costs decompressing them; without it a producer's wrong record breaks the consumers of its partition. Uncompressed batches are always checked."),
     dynamic("log.cleaner.backoff.ms", Long, Some("15000"), AtLeast(0),
         "How long the cleaner rests when no compacted log is dirty enough."),
     dynamic("log.cleaner.dedupe.buffer.size", Long, Some("134217728"), AtLeast(0),

@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use highwater_types::record::control::{ControlType, EndTransactionMarker, TransactionResult};
 use highwater_types::record::{
-    BatchHeader, BatchOptions, Compression, DecodeLimits, HEADER_BYTES, ProducerStamp, RATIO_FREE_BYTES,
-    RecordBatch, TimestampType, patch_base_offset_and_epoch, set_log_append_time,
+    BatchHeader, BatchOptions, CheckedBatch, Compression, DecodeLimits, HEADER_BYTES, ProducerStamp,
+    RATIO_FREE_BYTES, RecordBatch, RecordsSeen, TimestampType, patch_base_offset_and_epoch,
+    set_log_append_time,
 };
 use highwater_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
@@ -81,7 +82,36 @@ impl PartitionLog {
             .header()
             .check_from_producer()
             .map_err(|error| AppendError::InvalidRecord(InvalidRecord::Refused(error)))?;
-        check_count(&batch)?;
+        self.append_judged(batch, RecordsSeen::Unseen, epoch, now)
+    }
+
+    /// As [`append_as_leader`](Self::append_as_leader), for a batch that was judged before the log was at hand: what
+    /// the batch alone can tell, its CRC and records, is not looked at again.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is unchanged unless it says that a write failed.
+    pub fn append_checked(
+        &mut self,
+        batch: CheckedBatch,
+        epoch: LeaderEpoch,
+        now: Timestamp,
+    ) -> Result<AppendInfo, AppendError> {
+        self.check_writable(epoch)?;
+        self.check_size(batch.batch())?;
+        let records = batch.records_seen();
+        self.append_judged(batch.into_batch(), records, epoch, now)
+    }
+
+    fn append_judged(
+        &mut self,
+        batch: RecordBatch,
+        records: RecordsSeen,
+        epoch: LeaderEpoch,
+        now: Timestamp,
+    ) -> Result<AppendInfo, AppendError> {
+        if records == RecordsSeen::Unseen {
+            check_count(&batch)?;
+        }
         if let Verdict::Duplicate(memo) = self.producers.check(batch.header())? {
             return Ok(self.duplicate(memo));
         }
@@ -92,7 +122,7 @@ impl PartitionLog {
             }
             TimestampType::LogAppendTime => Some(now),
         };
-        if self.config.require_keys {
+        if self.config.require_keys && records != RecordsSeen::AllKeyed {
             check_keys(&batch)?;
         }
         let incoming = self.stamp(batch, epoch, log_append_time)?;
@@ -457,7 +487,7 @@ fn patch_prefix(prefix: &mut [u8; PATCHED_PREFIX_BYTES], header: &BatchHeader) {
     prefix[12..].copy_from_slice(&header.partition_leader_epoch.get().to_be_bytes());
 }
 
-/// Semantic 30: the one place where an append decodes records.
+/// Semantic 30: the one place where an append under the lock decodes records, if only to name those without key.
 fn check_keys(batch: &RecordBatch) -> Result<(), AppendError> {
     let undecodable = |error| AppendError::InvalidRecord(InvalidRecord::Undecodable(error));
     let decoded = batch.decode(DecodeLimits::default()).map_err(undecodable)?;

@@ -77,11 +77,24 @@ pub(super) fn decompress(
     compressed: &[u8],
     limits: DecodeLimits,
 ) -> Result<Bytes, BatchError> {
+    let mut body = Vec::new();
+    decompress_into(codec, compressed, limits, &mut body)?;
+    Ok(Bytes::from(body))
+}
+
+/// As [`decompress`], in place of what `body` holds.
+pub(super) fn decompress_into(
+    codec: Compression,
+    compressed: &[u8],
+    limits: DecodeLimits,
+    body: &mut Vec<u8>,
+) -> Result<(), BatchError> {
+    body.clear();
     if compressed.is_empty() {
-        return Ok(Bytes::new());
+        return Ok(());
     }
     let limit_bytes = limits.limit_bytes(compressed.len());
-    let mut out = Bounded::new(limit_bytes, compressed.len());
+    let mut out = Bounded::new(std::mem::take(body), limit_bytes, compressed.len());
     let done = match codec {
         Compression::None => out.append(compressed),
         Compression::Gzip => gzip::decompress(compressed, &mut out),
@@ -89,8 +102,9 @@ pub(super) fn decompress(
         Compression::Lz4 => lz4::decompress(compressed, &mut out),
         Compression::Zstd => zstandard::decompress(compressed, &mut out),
     };
+    *body = out.bytes;
     match done {
-        Ok(()) => Ok(Bytes::from(out.bytes)),
+        Ok(()) => Ok(()),
         Err(Failure::TooLarge) => Err(BatchError::DecompressedTooLarge {
             codec,
             compressed_bytes: compressed.len(),
@@ -121,13 +135,11 @@ struct Bounded {
 }
 
 impl Bounded {
-    fn new(limit_bytes: usize, compressed_bytes: usize) -> Self {
+    /// Writes to `bytes`, which must be empty.
+    fn new(mut bytes: Vec<u8>, limit_bytes: usize, compressed_bytes: usize) -> Self {
         // Records compress by a factor of 2 to 5; starting there saves most of the growing.
-        let likely = compressed_bytes.saturating_mul(4).min(limit_bytes);
-        Self {
-            bytes: Vec::with_capacity(likely),
-            limit_bytes,
-        }
+        bytes.reserve(compressed_bytes.saturating_mul(4).min(limit_bytes));
+        Self { bytes, limit_bytes }
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {

@@ -46,10 +46,7 @@ impl DecodedBatch {
 
     /// Walks over the records without allocating.
     pub fn views(&self) -> RecordViews<'_> {
-        RecordViews {
-            body: &self.body,
-            walk: Walk::new(&self.header),
-        }
+        RecordViews::over(&self.header, &self.body)
     }
 
     /// Walks over the records, giving out owned ones that share the body.
@@ -134,6 +131,16 @@ impl ExactSizeIterator for HeaderViews<'_> {}
 pub struct RecordViews<'a> {
     body: &'a [u8],
     walk: Walk,
+}
+
+impl<'a> RecordViews<'a> {
+    /// Walks over an uncompressed body.
+    pub(super) fn over(header: &BatchHeader, body: &'a [u8]) -> Self {
+        Self {
+            body,
+            walk: Walk::new(header),
+        }
+    }
 }
 
 impl<'a> Iterator for RecordViews<'a> {
