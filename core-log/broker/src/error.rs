@@ -150,8 +150,6 @@ impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         let code = match error {
             ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-            // The log was cut under the read; the client asks again and gets what is there now.
-            ReadError::Changed { .. } => ErrorCode::NotLeaderOrFollower,
             _ => ErrorCode::KafkaStorageError,
         };
         ApiError::new(code, error.to_string())

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use highwater_cluster::TopicSettings;
 use highwater_storage::{
-    AppendError, AppendInfo, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadPlan,
+    AppendError, AppendInfo, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadError, ReadPlan,
     ReadRequest, StorageError,
 };
 use highwater_types::record::{CheckedBatch, RecordBatch};
@@ -36,6 +36,9 @@ pub(crate) struct Leadership {
     pub(crate) in_sync: usize,
     pub(crate) settings: Arc<TopicSettings>,
 }
+
+/// Data that cannot be read is logged at most this often for each partition.
+const REPORT_INTERVAL_MS: u64 = 60_000;
 
 /// A longer `flush.ms` is no wish to flush.
 const MAX_FLUSH_MS: i64 = 7 * 24 * 3_600_000;
@@ -59,6 +62,8 @@ pub(crate) struct Partition {
     cleaning: AtomicBool,
     /// Compaction has failed for good: the log is left as it is.
     uncleanable: AtomicBool,
+    /// When it was last logged that data here cannot be read.
+    reported: Mutex<Option<u64>>,
 }
 
 /// Where a partition is on its way to the disk.
@@ -168,6 +173,7 @@ impl Partition {
             traffic: Traffic::default(),
             cleaning: AtomicBool::new(false),
             uncleanable: AtomicBool::new(false),
+            reported: Mutex::default(),
         }
     }
 
@@ -412,6 +418,26 @@ impl Partition {
             read,
             is_cold,
         })
+    }
+
+    /// Tells a person of data that cannot be read, once in a while: clients ask again and again. Time is the
+    /// clock's monotonic one.
+    pub(crate) fn report_unreadable(&self, error: &ReadError, now_ms: u64) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.is_some_and(|last| now_ms.saturating_sub(last) < REPORT_INTERVAL_MS) {
+            return;
+        }
+        *reported = Some(now_ms);
+        drop(reported);
+        let (topic, partition) = (&self.id.topic, self.id.partition);
+        match error {
+            ReadError::Changed { path, position } => tracing::error!(
+                %topic, %partition, path = %path.display(), position,
+                "there is no batch where one must begin, the segment is damaged; restore it from a copy, or delete \
+                 records up to the next segment"
+            ),
+            _ => tracing::error!(%topic, %partition, %error, "cannot read"),
+        }
     }
 
     /// Waits until everything below `upto` is durable: one sync for all who wait (group commit).
@@ -661,15 +687,27 @@ impl FetchPlan {
 
     /// Reads: at the tail on this thread, where the bytes lie in the page cache; from sealed segments on a
     /// thread that may wait for the disk.
-    pub(crate) async fn read(&self) -> Result<Bytes, ApiError> {
+    ///
+    /// # Errors
+    /// [`ReadError::Changed`] for a log that was cut meanwhile, or is damaged: a new plan tells which.
+    ///
+    /// # Panics
+    /// When the read panics.
+    pub(crate) async fn read(&self) -> Result<Bytes, ReadError> {
         let Some(plan) = &self.read else {
             return Ok(Bytes::new());
         };
         if !self.is_cold {
-            return Ok(plan.execute()?);
+            return plan.execute();
         }
         let plan = plan.clone();
-        let read = tokio::task::spawn_blocking(move || plan.execute()).await;
-        Ok(read.map_err(|_| ApiError::plain(ErrorCode::KafkaStorageError))??)
+        match tokio::task::spawn_blocking(move || plan.execute()).await {
+            Ok(read) => read,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and the connection with it.
+                Err(_) => Ok(Bytes::new()),
+            },
+        }
     }
 }

@@ -502,6 +502,41 @@ async fn hostile_33_60_partitions_named_twice_and_fetches_of_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_sealed_segment_is_a_storage_error_of_its_partition_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let properties = [("log.segment.bytes", "1048576")];
+    let (node, address) = start_with(dir.path(), Default::default(), &properties).await;
+    let mut wire = Wire::connect(address).await;
+    wire.create("t", 2, &[]).await;
+    let one = batch(&[&"x".repeat(300_000)]);
+    for partition in [0, 1] {
+        for _ in 0..5 {
+            wire.call(9, to_partition(partition, one.clone())).await;
+        }
+    }
+    // The second batch of the first segment becomes something else under the node's hands.
+    let segment = dir.path().join("t-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[one.len()..one.len() + 61].fill(0xff);
+    std::fs::write(&segment, bytes).unwrap();
+    let ask = |from| fetch_all(&[("t", 0, from), ("t", 1, from)]);
+    // What stands in front of it is served.
+    assert_eq!(sizes(&mut wire, ask(0)).await[0], one.len());
+    for _ in 0..3 {
+        let response = wire.call(12, ask(1)).await;
+        let [damaged, whole] = &response.responses[0].partitions[..] else {
+            panic!("two partitions were asked for: {response:?}");
+        };
+        assert_eq!(damaged.error_code, ErrorCode::KafkaStorageError.code());
+        assert_eq!(damaged.high_watermark, 5);
+        assert_eq!((whole.error_code, records(whole)[0].offset.get()), (0, 1));
+    }
+    // Behind the damaged segment everything is as it was.
+    assert!(sizes(&mut wire, ask(3)).await[0] > 0);
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_68_cold_reads_of_all_partitions_at_once_are_answered() {
     let dir = tempfile::tempdir().unwrap();
     let properties = [("log.segment.bytes", "1048576")];

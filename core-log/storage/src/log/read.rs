@@ -179,12 +179,13 @@ impl Span {
         match self.read_from(&*handle, self.position, request, slack_bytes) {
             // A damaged index can point anywhere: look again from the beginning, which is always a batch.
             Err(ReadError::Changed { .. }) if self.position > 0 => {
+                let found = self.read_from(&*handle, 0, request, slack_bytes)?;
                 tracing::warn!(
                     path = %self.segment.path().display(),
                     position = self.position,
-                    "index does not lead to a batch, reading the segment from its beginning"
+                    "index does not lead to a batch, the segment was read from its beginning"
                 );
-                self.read_from(&*handle, 0, request, slack_bytes)
+                Ok(found)
             }
             other => other,
         }
@@ -252,7 +253,10 @@ impl Span {
                     },
                 });
             }
-            let header = BatchHeader::parse(rest).map_err(|_| self.changed(position))?;
+            let Ok(header) = BatchHeader::parse(rest) else {
+                // What stands before the damage is given: who reads on meets it at the very batch.
+                return taken.map_or_else(|| Err(self.changed(position)), |range| Ok(Cut::Done(range)));
+            };
             let size = header.size_bytes();
             // An index leads to a batch at or before the offset, or it is wrong.
             let led_too_far =

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use highwater_storage::ReadError;
 use highwater_types::Offset;
 use highwater_types::record::{Compression, batches};
 use highwater_wire::ErrorCode;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::super::{NONE, known_epoch};
 use super::READ_COMMITTED;
 use crate::broker::Broker;
+use crate::error::ApiError;
 use crate::fetch_sessions::{PartitionKey, Wanted};
 use crate::limits::{FIRST_BATCH_BYTES, MAX_FETCH_BYTES, MAX_FETCH_WAIT};
 use crate::log::partition::{FetchFailure, FetchPlan, FetchSpec, Marks, Partition};
@@ -45,6 +47,17 @@ struct Located {
     plans: Vec<Result<FetchPlan, FetchFailure>>,
     at_most_bytes: usize,
     is_urgent: bool,
+}
+
+/// How one partition of a request is read.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// Bytes that the request still has room for.
+    left: usize,
+    first_batch_whole: bool,
+    read_committed: bool,
+    /// Monotonic.
+    now_ms: u64,
 }
 
 /// What the version and the head of a request say about all of its partitions.
@@ -193,7 +206,13 @@ impl Poll {
         for (target, plan) in self.targets.iter().zip(located.plans) {
             let left = self.max_bytes.saturating_sub(gathered.bytes);
             let behind = plan.as_ref().is_ok_and(FetchPlan::is_behind);
-            let mut data = target.read(plan, left, gathered.bytes == 0).await;
+            let reading = Reading {
+                left,
+                first_batch_whole: gathered.bytes == 0,
+                read_committed: self.read_committed,
+                now_ms: broker.clock.monotonic_ms(),
+            };
+            let mut data = target.read(plan, reading).await;
             if !self.knows_zstd && has_zstd(&data) {
                 data = failed(target.index, ErrorCode::UnsupportedCompressionType, None);
             }
@@ -262,20 +281,30 @@ impl Target {
         })
     }
 
-    async fn read(
-        &self,
-        plan: Result<FetchPlan, FetchFailure>,
-        left: usize,
-        first_batch_whole: bool,
-    ) -> PartitionData {
+    async fn read(&self, plan: Result<FetchPlan, FetchFailure>, reading: Reading) -> PartitionData {
         let mut plan = match plan {
             Ok(plan) => plan,
             Err((code, marks)) => return failed(self.index, code, marks),
         };
-        plan.limit(self.max_bytes().min(left), first_batch_whole);
-        match plan.read().await {
+        plan.limit(self.max_bytes().min(reading.left), reading.first_batch_whole);
+        let mut read = plan.read().await;
+        if matches!(read, Err(ReadError::Changed { .. })) {
+            // Either the log was cut under the read, and a new plan sees what is there now, or it is damaged.
+            plan = match self.plan(reading.read_committed) {
+                Ok(plan) => plan,
+                Err((code, marks)) => return failed(self.index, code, marks),
+            };
+            plan.limit(self.max_bytes().min(reading.left), reading.first_batch_whole);
+            read = plan.read().await;
+        }
+        match read {
             Ok(records) => filled(self.index, &plan, records),
-            Err(error) => failed(self.index, error.code, Some(plan.marks)),
+            Err(error) => {
+                if let Ok(partition) = &self.partition {
+                    partition.report_unreadable(&error, reading.now_ms);
+                }
+                failed(self.index, ApiError::from(error).code, Some(plan.marks))
+            }
         }
     }
 }
