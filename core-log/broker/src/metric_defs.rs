@@ -2,7 +2,7 @@
 //!
 //! The one place where a metric is described. Counters and histograms of the hot path go through the `metrics`
 //! facade and take their help from here ([`describe`]); everything that is a property of the present state is
-//! written from it at each scrape (see [`crate::exposition`]), so what no longer exists is no longer shown.
+//! written from it at each scrape (see `exposition`), so what no longer exists is no longer shown.
 //! `docs/metrics.md` is generated from this table.
 //!
 //! Invariants: names are unique, units come last, counters end in `_total`. Names that begin with `kafka_` are
