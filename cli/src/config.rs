@@ -1,7 +1,7 @@
 //! The node's configuration: one table of keys, a file, the environment, and what is made of them.
 //!
-//! Reading order: [`settings`] (the table), [`file`] (TOML with line numbers), this file (precedence and typed
-//! values), [`machine`] (whether this machine can run it), [`reference`] (the documented file).
+//! Reading order: [`settings`] (the table), [`mod@file`] (TOML with line numbers), this file (precedence and typed
+//! values), [`machine`] (whether this machine can run it), [`mod@reference`] (the documented file).
 //!
 //! Precedence: the environment, the file, the default. Refuses unknown keys and variables (with the nearest name) and
 //! values that cannot be meant; all problems are reported at once.
