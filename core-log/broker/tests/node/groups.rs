@@ -7,6 +7,7 @@ use highwater_wire::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use highwater_wire::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use highwater_wire::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use highwater_wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use highwater_wire::messages::{
     DeleteTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
@@ -28,6 +29,10 @@ pub(crate) async fn find(wire: &mut Wire, group: &str) {
     };
     let response = wire.call(4, request).await;
     assert_eq!(response.coordinators[0].error_code, 0, "{response:?}");
+    // The coordinator may still read its records, and says so: clients ask again, and so do we.
+    while offsets_of(wire, group).await.error_code == ErrorCode::CoordinatorLoadInProgress.code() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 async fn join(wire: &mut Wire, group: &str, member_id: &str) -> JoinGroupResponse {
@@ -48,6 +53,12 @@ async fn join(wire: &mut Wire, group: &str, member_id: &str) -> JoinGroupRespons
 }
 
 async fn committed(wire: &mut Wire, group: &str) -> i64 {
+    let group = offsets_of(wire, group).await;
+    assert_eq!(group.error_code, 0);
+    group.topics[0].partitions[0].committed_offset
+}
+
+async fn offsets_of(wire: &mut Wire, group: &str) -> OffsetFetchResponseGroup {
     let topic = OffsetFetchRequestTopics {
         name: "t".into(),
         partition_indexes: vec![0],
@@ -57,17 +68,12 @@ async fn committed(wire: &mut Wire, group: &str) -> i64 {
         topics: Some(vec![topic]),
         ..Default::default()
     };
-    let response = wire
-        .call(
-            8,
-            OffsetFetchRequest {
-                groups: vec![group],
-                ..Default::default()
-            },
-        )
-        .await;
-    assert_eq!(response.groups[0].error_code, 0);
-    response.groups[0].topics[0].partitions[0].committed_offset
+    let request = OffsetFetchRequest {
+        groups: vec![group],
+        ..Default::default()
+    };
+    let mut response = wire.call(8, request).await;
+    response.groups.remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
