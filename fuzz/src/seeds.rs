@@ -10,9 +10,11 @@ use highwater_types::record::{
     BatchBuilder, BatchOptions, Compression, HEADER_BYTES, Header, ProducerStamp, RecordBatch,
 };
 use highwater_types::{
-    LeaderEpoch, PartitionId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicName, TopicPartition,
+    ByteString, LeaderEpoch, PartitionId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicName,
+    TopicPartition,
 };
-use highwater_wire::{ApiKey, FrameReader, FrameWriter, RequestBody, RequestHeader};
+use highwater_wire::messages::ConsumerGroupHeartbeatRequest;
+use highwater_wire::{ApiKey, FrameReader, FrameWriter, Message, RequestBody, RequestHeader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,7 +38,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "record_decompression" => compressed_bodies(),
         "storage_files" => data_dirs(),
         "coordinator_records" => vec![offset_commit_record()],
-        "coordinator_requests" => vec![group_life()],
+        "coordinator_requests" => vec![group_life(), consumer_group_life()],
         "metadata_records" => vec![METADATA.as_bytes().to_vec()],
         _ => Vec::new(),
     }
@@ -194,6 +196,31 @@ fn group_life() -> Vec<u8> {
         [vec![0, 1], sized(&join)].concat(),
         vec![0xf0, 0, 0x0f, 0xff],
         [vec![5, 2], sized(&fetch)].concat(),
+    ]
+    .concat()
+}
+
+/// A member of the newer protocol joins, stays and leaves.
+fn consumer_group_life() -> Vec<u8> {
+    let beat = |epoch: i32, topics: Option<Vec<ByteString>>| {
+        let body = ConsumerGroupHeartbeatRequest {
+            group_id: "g".into(),
+            member_id: "m".into(),
+            member_epoch: epoch,
+            rebalance_timeout_ms: 60_000,
+            subscribed_topic_names: topics,
+            topic_partitions: (epoch == 0).then(Vec::new),
+            ..Default::default()
+        };
+        let mut writer = FrameWriter::new();
+        body.encode(&mut writer, 1);
+        [vec![10, 1], sized(&writer.finish().into_bytes())].concat()
+    };
+    [
+        beat(0, Some(vec!["t".into(), "a".into()])),
+        vec![0xf0, 0x0f, 0xff],
+        beat(1, None),
+        beat(-1, None),
     ]
     .concat()
 }

@@ -1,12 +1,14 @@
 //! Coordinator records and requests.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_coordinator::{
-    ClientContext, Effects, GroupConfig, GroupRequest, GroupShard, Monotonic, Now, RequestToken,
+    ClientContext, Effects, GroupConfig, GroupRequest, GroupShard, Monotonic, Now, RequestToken, TopicFacts,
+    Topics,
 };
-use highwater_types::Timestamp;
+use highwater_types::{ByteString, Timestamp, Uuid};
 use highwater_wire::{ApiKey, FrameReader, RequestBody};
 
 use super::Pieces;
@@ -68,6 +70,52 @@ const KEYS: [ApiKey; 12] = [
     ApiKey::ConsumerGroupDescribe,
 ];
 
+/// So that assignors have something to hand out: `a` with two partitions and `t` with three.
+const TWO_TOPICS: [(&str, TopicFacts); 2] = [
+    (
+        "a",
+        TopicFacts {
+            id: Uuid::from_u128(1),
+            partition_count: 2,
+        },
+    ),
+    (
+        "t",
+        TopicFacts {
+            id: Uuid::from_u128(2),
+            partition_count: 3,
+        },
+    ),
+];
+
+/// A cluster of [`TWO_TOPICS`].
+#[derive(Debug)]
+struct TwoTopics;
+
+impl Topics for TwoTopics {
+    fn version(&self) -> u64 {
+        1
+    }
+
+    fn by_name(&self, name: &str) -> Option<TopicFacts> {
+        TWO_TOPICS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, facts)| *facts)
+    }
+
+    fn name_of(&self, id: Uuid) -> Option<ByteString> {
+        let (name, _) = TWO_TOPICS.iter().find(|(_, facts)| facts.id == id)?;
+        Some(ByteString::from_static(name))
+    }
+
+    fn each_name(&self, visit: &mut dyn FnMut(&str)) {
+        for (name, _) in TWO_TOPICS {
+            visit(name);
+        }
+    }
+}
+
 /// A host that keeps the coordinator's contract: append, replay, reply.
 struct Host {
     shard: GroupShard,
@@ -77,7 +125,8 @@ struct Host {
 }
 
 impl Host {
-    fn new(shard: GroupShard) -> Self {
+    fn new(mut shard: GroupShard) -> Self {
+        shard.set_topics(Arc::new(TwoTopics));
         Self {
             shard,
             now_ms: 0,

@@ -17,12 +17,13 @@ pub(crate) const ROOT: &str = "/data";
 const NOW: Timestamp = Timestamp::new(1_000_000);
 
 /// What a file may be called: those of a partition, and those of the directory.
-pub(crate) const IN_PARTITION: [&str; 12] = [
+pub(crate) const IN_PARTITION: [&str; 14] = [
     "00000000000000000000.log",
     "00000000000000000000.index",
     "00000000000000000000.timeindex",
     "00000000000000000000.txnindex",
     "00000000000000000000.snapshot",
+    "00000000000000000003.batches",
     "00000000000000000003.log",
     "00000000000000000003.index",
     "00000000000000000003.timeindex",
@@ -30,6 +31,7 @@ pub(crate) const IN_PARTITION: [&str; 12] = [
     "leader-epoch-checkpoint",
     "partition.metadata",
     "00000000000000000000.log.cleaned",
+    "00000000000000000000.log.swap",
 ];
 pub(crate) const IN_ROOT: [&str; 6] = [
     "recovery-point-offset-checkpoint",
