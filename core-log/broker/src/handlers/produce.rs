@@ -89,7 +89,11 @@ pub(crate) async fn handle(
             fail_partition(&image, &mut responses, partition, &error);
         }
     }
-    let node_endpoints = name_leaders(broker, context, version, &mut responses);
+    // Only a refusal can be for want of leadership: the common case names nobody.
+    let node_endpoints = match failed {
+        true => name_leaders(broker, context, version, &mut responses),
+        false => Vec::new(),
+    };
     Reply::Body(ResponseBody::Produce(ProduceResponse {
         responses,
         node_endpoints,
