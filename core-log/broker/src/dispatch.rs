@@ -29,6 +29,8 @@ pub(crate) struct RequestContext {
     pub(crate) client_host: ByteString,
     /// Addresses in answers are those of the listener the client came in by (semantic 15).
     pub(crate) listener_name: Arc<str>,
+    /// The handler runs in a task of the node's own, not in that of whoever called a session.
+    pub(crate) is_connection: bool,
     /// Holds the fetch sessions of this connection; they end with it.
     pub(crate) fetch_sessions: Arc<SessionOwner>,
 }
@@ -39,6 +41,7 @@ impl RequestContext {
             client_id: None,
             client_host: format!("/{}", peer.address.ip()).into(),
             listener_name: Arc::clone(&peer.listener_name),
+            is_connection: true,
             fetch_sessions: broker.fetch_sessions.owner(),
         }
     }

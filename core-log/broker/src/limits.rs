@@ -93,6 +93,10 @@ pub const MAX_PARTITION_SERIES: usize = 20_000;
 /// What a thread that handles produce requests keeps of its buffer for decompressed bodies between two batches.
 pub const KEPT_DECOMPRESSION_BYTES: usize = 4 * 1024 * 1024;
 
+/// A body larger than this is compressed only after the thread's other work was given away: the slowest codec takes
+/// about a millisecond for so many bytes.
+pub const MAX_INLINE_COMPRESSION_BYTES: usize = 32 * 1024;
+
 /// Bytes of an offsets partition read in one step when its groups are loaded.
 pub const GROUP_LOAD_BYTES: usize = 1024 * 1024;
 

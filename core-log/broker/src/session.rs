@@ -76,6 +76,7 @@ impl Session {
             client_id: info.client_id,
             client_host: ByteString::from_static("/127.0.0.1"),
             listener_name: info.listener_name.into(),
+            is_connection: false,
             fetch_sessions: broker.fetch_sessions.owner(),
         };
         Session {

@@ -2,7 +2,7 @@
 //!
 //! Sentinels end here: "no limit" is `None`, and so is "never" for the flush keys.
 
-use highwater_types::record::{Compression, TimestampType};
+use highwater_types::record::{Codec, Compression, TimestampType};
 
 use crate::{
     config_defs::{ConfigError, ConfigValue},
@@ -100,6 +100,18 @@ impl TopicSettings {
             segment_jitter_ms: values.long("segment.jitter.ms")?,
             segment_ms: values.long("segment.ms")?,
             unclean_leader_election_enable: values.boolean("unclean.leader.election.enable")?,
+        })
+    }
+
+    /// How the topic's batches are to be compressed; `None` keeps what the producer sent.
+    pub fn stored_codec(&self) -> Option<Codec> {
+        self.compression_type.map(|compression| Codec {
+            compression,
+            level: match compression {
+                Compression::Gzip => Some(self.compression_gzip_level).filter(|level| *level != -1),
+                Compression::Zstd => Some(self.compression_zstd_level),
+                Compression::None | Compression::Snappy | Compression::Lz4 => None,
+            },
         })
     }
 }

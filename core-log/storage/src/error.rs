@@ -284,6 +284,8 @@ pub enum AppendError {
         earliest: Timestamp,
         /// Largest legal one.
         latest: Timestamp,
+        /// Places within the batch of the first records outside; empty when the records were not looked at.
+        indexes: Vec<u32>,
     },
     /// OUT_OF_ORDER_SEQUENCE_NUMBER (45), semantic 34.
     #[error("producer {producer_id} epoch {epoch} sent sequence {found}, expected {expected}")]

@@ -8,6 +8,7 @@ mod check;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use futures::future::join_all;
 use highwater_cluster::MetadataImage;
 use highwater_storage::{AppendError, InvalidRecord};
@@ -46,6 +47,7 @@ pub(crate) async fn handle(
         version,
         acks,
         now: broker.clock.wall(),
+        is_connection: context.is_connection,
         image: &image,
     };
     let mut failed = false;
@@ -139,6 +141,7 @@ struct Attempt<'a> {
     version: i16,
     acks: i16,
     now: Timestamp,
+    is_connection: bool,
     image: &'a MetadataImage,
 }
 
@@ -159,15 +162,26 @@ impl From<ApiError> for Refused {
 
 impl From<AppendFailure> for Refused {
     fn from(error: AppendFailure) -> Self {
-        let keyless = match &error {
+        let (indexes, message) = match &error {
             AppendFailure::Refused(AppendError::InvalidRecord(InvalidRecord::MissingKeys { indexes })) => {
-                indexes.as_slice()
+                let message = "a compacted topic needs a key in every record".to_owned();
+                (indexes.as_slice(), message)
             }
-            _ => &[],
+            AppendFailure::Refused(AppendError::InvalidTimestamp {
+                earliest,
+                latest,
+                indexes,
+                ..
+            }) => {
+                let message = format!("the timestamp is not within {earliest}..={latest}");
+                (indexes.as_slice(), message)
+            }
+            _ => (&[][..], String::new()),
         };
-        let records = keyless.iter().map(|index| BatchIndexAndErrorMessage {
+        let message = ByteString::from(message);
+        let records = indexes.iter().map(|index| BatchIndexAndErrorMessage {
             batch_index: i32::try_from(*index).unwrap_or(i32::MAX),
-            batch_index_error_message: Some("a compacted topic needs a key in every record".into()),
+            batch_index_error_message: Some(message.clone()),
         });
         Refused {
             records: records.collect(),
@@ -199,9 +213,15 @@ fn append(
     }
     let bytes = batch.bytes().len();
     partition.require_size(bytes).map_err(AppendFailure::Refused)?;
-    let batch = check::check(batch, broker.settings.highwater_validate_compressed_records)?;
+    let wanted = check::Wanted {
+        walk_compressed: broker.settings.highwater_validate_compressed_records,
+        codec: partition.stored_codec(),
+        may_give_away: attempt.is_connection,
+    };
+    let batch = check::check(batch, wanted)?;
+    let stored_bytes = batch.batch().bytes().len();
     let appended = partition.append_checked(batch, attempt.now)?;
-    broker.space.appended(bytes);
+    broker.space.appended(stored_bytes);
     broker.telemetry.appended_bytes.increment(bytes as u64);
     Ok((partition, appended))
 }

@@ -19,7 +19,7 @@ use highwater_storage::{
     AppendError, AppendInfo, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadError, ReadPlan,
     ReadRequest, StorageError,
 };
-use highwater_types::record::{CheckedBatch, RecordBatch};
+use highwater_types::record::{CheckedBatch, Codec, RecordBatch};
 use highwater_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicPartition};
 use highwater_wire::ErrorCode;
 use tokio::sync::oneshot;
@@ -283,6 +283,12 @@ impl Partition {
             size_bytes,
             limit_bytes,
         })
+    }
+
+    /// What batches are compressed with here; `None` keeps what the producer sent (`compression.type`).
+    pub(crate) fn stored_codec(&self) -> Option<Codec> {
+        let leadership = self.leadership.read().unwrap_or_else(PoisonError::into_inner);
+        leadership.settings.stored_codec()
     }
 
     /// Compares the leader epoch a client knows with ours (semantic 50).

@@ -3,6 +3,7 @@
 mod admin;
 mod basics;
 mod compaction;
+mod compression;
 mod connections;
 mod consumer_groups;
 mod disk;

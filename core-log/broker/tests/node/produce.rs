@@ -361,6 +361,35 @@ async fn semantic_29_hostile_50_times_far_from_now_are_refused_where_the_clients
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn semantic_29_every_records_time_counts_and_those_outside_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, address) = start(dir.path()).await;
+    let mut wire = Wire::connect(address).await;
+    let minute = [("message.timestamp.before.max.ms", "60000")];
+    wire.create("t", 1, &minute).await;
+    let hour_ms = 3_600_000;
+    for compression in Compression::ALL {
+        // First and last are fine, and so is what the header tells.
+        let times = [0, -hour_ms, 0, -1 - now().get(), -hour_ms, 0].map(|ms| now().get() + ms);
+        let mut builder = BatchBuilder::new(BatchOptions {
+            compression,
+            ..BatchOptions::default()
+        });
+        for time in times {
+            builder.append(Timestamp::new(time.max(-1)), Some(b"k"), Some(b"v"), &[]);
+        }
+        let response = wire.produce_batch("t", builder.build().unwrap()).await;
+        assert_eq!(code(&response), ErrorCode::InvalidTimestamp, "{compression}");
+        let named = response.record_errors.iter().map(|error| error.batch_index);
+        assert_eq!(named.collect::<Vec<_>>(), [1, 4], "{compression}");
+        assert!(response.record_errors[0].batch_index_error_message.is_some());
+        assert!(response.error_message.is_some());
+    }
+    assert_eq!(wire.produce("t", &["good"]).await.base_offset, 0);
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn semantic_30_hostile_53_records_without_key_are_named_and_the_whole_batch_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (node, address) = start(dir.path()).await;

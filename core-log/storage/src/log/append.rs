@@ -7,7 +7,7 @@ use bytes::Bytes;
 use highwater_types::record::control::{ControlType, EndTransactionMarker, TransactionResult};
 use highwater_types::record::{
     BatchHeader, BatchOptions, CheckedBatch, Compression, DecodeLimits, HEADER_BYTES, ProducerStamp,
-    RATIO_FREE_BYTES, RecordBatch, RecordsSeen, TimestampType, patch_base_offset_and_epoch,
+    RATIO_FREE_BYTES, RecordBatch, RecordFacts, RecordView, TimestampType, patch_base_offset_and_epoch,
     set_log_append_time,
 };
 use highwater_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
@@ -23,7 +23,7 @@ use crate::segment::{Active, Sealed};
 /// Base offset, length and leader epoch: what the leader stamps lies in here, outside the CRC (semantic 25).
 const PATCHED_PREFIX_BYTES: usize = 16;
 const MAX_RELATIVE_OFFSET: i64 = i32::MAX as i64;
-/// How many records without key an error names.
+/// How many records an error names.
 const MAX_NAMED_RECORDS: usize = 100;
 
 /// What became of a batch.
@@ -82,7 +82,7 @@ impl PartitionLog {
             .header()
             .check_from_producer()
             .map_err(|error| AppendError::InvalidRecord(InvalidRecord::Refused(error)))?;
-        self.append_judged(batch, RecordsSeen::Unseen, epoch, now)
+        self.append_judged(batch, None, epoch, now)
     }
 
     /// As [`append_as_leader`](Self::append_as_leader), for a batch that was judged before the log was at hand: what
@@ -98,18 +98,18 @@ impl PartitionLog {
     ) -> Result<AppendInfo, AppendError> {
         self.check_writable(epoch)?;
         self.check_size(batch.batch())?;
-        let records = batch.records_seen();
-        self.append_judged(batch.into_batch(), records, epoch, now)
+        let facts = batch.facts();
+        self.append_judged(batch.into_batch(), facts, epoch, now)
     }
 
     fn append_judged(
         &mut self,
         batch: RecordBatch,
-        records: RecordsSeen,
+        facts: Option<RecordFacts>,
         epoch: LeaderEpoch,
         now: Timestamp,
     ) -> Result<AppendInfo, AppendError> {
-        if records == RecordsSeen::Unseen {
+        if facts.is_none() {
             check_count(&batch)?;
         }
         if let Verdict::Duplicate(memo) = self.producers.check(batch.header())? {
@@ -117,12 +117,12 @@ impl PartitionLog {
         }
         let log_append_time = match self.config.timestamp_type {
             TimestampType::CreateTime => {
-                self.check_timestamps(batch.header(), now)?;
+                self.check_timestamps(&batch, facts, now)?;
                 None
             }
             TimestampType::LogAppendTime => Some(now),
         };
-        if self.config.require_keys && records != RecordsSeen::AllKeyed {
+        if self.config.require_keys && !facts.is_some_and(|facts| facts.all_keyed) {
             check_keys(&batch)?;
         }
         let incoming = self.stamp(batch, epoch, log_append_time)?;
@@ -255,20 +255,37 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Semantic 29, as far as the header tells. A batch without timestamps (-1) passes, as in Kafka.
-    fn check_timestamps(&self, header: &BatchHeader, now: Timestamp) -> Result<(), AppendError> {
+    /// Semantic 29: by record where the records were seen, else as far as the header tells. Records without
+    /// timestamp (-1) pass, as in Kafka.
+    fn check_timestamps(
+        &self,
+        batch: &RecordBatch,
+        facts: Option<RecordFacts>,
+        now: Timestamp,
+    ) -> Result<(), AppendError> {
         let earliest = now.advance_by_ms(self.config.timestamp_before_max_ms.saturating_neg());
         let latest = now.advance_by_ms(self.config.timestamp_after_max_ms);
-        for timestamp in [header.base_timestamp, header.max_timestamp] {
-            if timestamp.get() != -1 && (timestamp < earliest || timestamp > latest) {
-                return Err(AppendError::InvalidTimestamp {
-                    timestamp,
-                    earliest,
-                    latest,
-                });
-            }
-        }
-        Ok(())
+        let is_outside =
+            |timestamp: Timestamp| timestamp.get() != -1 && !(earliest..=latest).contains(&timestamp);
+        let header = batch.header();
+        let extremes = match facts {
+            Some(facts) => facts.timestamps.map(|(smallest, largest)| [smallest, largest]),
+            None => Some([header.base_timestamp, header.max_timestamp]),
+        };
+        let outside = extremes.into_iter().flatten().find(|at| is_outside(*at));
+        let Some(timestamp) = outside else {
+            return Ok(());
+        };
+        let indexes = match facts {
+            Some(_) => name_records(batch, |record| is_outside(record.timestamp))?,
+            None => Vec::new(),
+        };
+        Err(AppendError::InvalidTimestamp {
+            timestamp,
+            earliest,
+            latest,
+            indexes,
+        })
     }
 
     fn duplicate(&self, memo: BatchMemo) -> AppendInfo {
@@ -487,21 +504,30 @@ fn patch_prefix(prefix: &mut [u8; PATCHED_PREFIX_BYTES], header: &BatchHeader) {
     prefix[12..].copy_from_slice(&header.partition_leader_epoch.get().to_be_bytes());
 }
 
-/// Semantic 30: the one place where an append under the lock decodes records, if only to name those without key.
+/// Semantic 30.
 fn check_keys(batch: &RecordBatch) -> Result<(), AppendError> {
-    let undecodable = |error| AppendError::InvalidRecord(InvalidRecord::Undecodable(error));
-    let decoded = batch.decode(DecodeLimits::default()).map_err(undecodable)?;
-    let mut indexes = Vec::new();
-    for (at, record) in decoded.views().enumerate() {
-        let record = record.map_err(undecodable)?;
-        if record.key.is_none() && indexes.len() < MAX_NAMED_RECORDS {
-            indexes.push(at as u32);
-        }
-    }
+    let indexes = name_records(batch, |record| record.key.is_none())?;
     match indexes.is_empty() {
         true => Ok(()),
         false => Err(AppendError::InvalidRecord(InvalidRecord::MissingKeys { indexes })),
     }
+}
+
+/// The places within the batch of the first records for which `is_wrong` says so: the one place where an append under
+/// the lock decodes records, for an error to name them.
+fn name_records(
+    batch: &RecordBatch,
+    is_wrong: impl Fn(&RecordView<'_>) -> bool,
+) -> Result<Vec<u32>, AppendError> {
+    let undecodable = |error| AppendError::InvalidRecord(InvalidRecord::Undecodable(error));
+    let decoded = batch.decode(DecodeLimits::default()).map_err(undecodable)?;
+    let mut indexes = Vec::new();
+    for (at, record) in decoded.views().enumerate() {
+        if is_wrong(&record.map_err(undecodable)?) && indexes.len() < MAX_NAMED_RECORDS {
+            indexes.push(at as u32);
+        }
+    }
+    Ok(indexes)
 }
 
 fn marker_batch(marker: &Marker, now: Timestamp) -> Result<Bytes, AppendError> {

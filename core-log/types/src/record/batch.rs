@@ -40,6 +40,12 @@ impl RecordBatch {
         Ok((Self { header, bytes }, rest))
     }
 
+    /// A batch of these bytes, which its header describes.
+    pub(super) fn written(header: BatchHeader, bytes: Bytes) -> Self {
+        debug_assert_eq!(BatchHeader::parse(&bytes).as_ref(), Ok(&header));
+        Self { header, bytes }
+    }
+
     /// The decoded header.
     pub const fn header(&self) -> &BatchHeader {
         &self.header
@@ -156,10 +162,11 @@ pub fn set_log_append_time(batch: &mut [u8], now: Timestamp) {
     write_crc(batch);
 }
 
-/// Computes the CRC of a whole batch and stores it.
-pub(super) fn write_crc(batch: &mut [u8]) {
+/// Computes the CRC of a whole batch, stores it, and tells it.
+pub(super) fn write_crc(batch: &mut [u8]) -> u32 {
     let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
     batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+    crc
 }
 
 fn header_mut(batch: &mut [u8]) -> &mut [u8; HEADER_BYTES] {

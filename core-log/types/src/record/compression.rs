@@ -52,20 +52,44 @@ impl DecodeLimits {
     }
 }
 
+/// How a body is to be compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Codec {
+    /// The format.
+    pub compression: Compression,
+    /// How hard to try: 1 to 9 for gzip, up to 22 for zstd (below zero is faster still); `None` is what Java takes by
+    /// default. The other formats have one encoder each and no levels.
+    pub level: Option<i32>,
+}
+
+impl From<Compression> for Codec {
+    fn from(compression: Compression) -> Self {
+        Self {
+            compression,
+            level: None,
+        }
+    }
+}
+
 /// Appends the compressed `body` to `out`.
-pub(super) fn compress_into(codec: Compression, body: &[u8], out: &mut Vec<u8>) -> Result<(), BatchError> {
-    let done = match codec {
+pub(super) fn compress_into(
+    codec: impl Into<Codec>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), BatchError> {
+    let Codec { compression, level } = codec.into();
+    let done = match compression {
         Compression::None => {
             out.extend_from_slice(body);
             Ok(())
         }
-        Compression::Gzip => gzip::compress(body, out),
+        Compression::Gzip => gzip::compress(body, level, out),
         Compression::Snappy => snappy::compress(body, out),
         Compression::Lz4 => lz4::compress(body, out),
-        Compression::Zstd => zstandard::compress(body, out),
+        Compression::Zstd => zstandard::compress(body, level, out),
     };
     done.map_err(|error| BatchError::Compress {
-        codec,
+        codec: compression,
         body_bytes: body.len(),
         problem: error.to_string(),
     })

@@ -6,9 +6,12 @@ use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
 
 use super::{Bounded, Failure};
 
-pub(super) fn compress(body: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-    // Level 6, the default of Java's encoder as well.
-    let mut encoder = GzEncoder::new(out, flate2::Compression::default());
+pub(super) fn compress(body: &[u8], level: Option<i32>, out: &mut Vec<u8>) -> io::Result<()> {
+    // Level 6 by default, as in Java's encoder.
+    let level = level.map_or_else(flate2::Compression::default, |level| {
+        flate2::Compression::new(level.clamp(1, 9).unsigned_abs())
+    });
+    let mut encoder = GzEncoder::new(out, level);
     encoder.write_all(body)?;
     encoder.finish()?;
     Ok(())

@@ -12,9 +12,9 @@ const LEVEL: i32 = 3;
 /// data is written to costs memory, so the limit on decompressed bytes bounds that too.
 const MAX_WINDOW_LOG: u32 = 27;
 
-pub(super) fn compress(body: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn compress(body: &[u8], level: Option<i32>, out: &mut Vec<u8>) -> io::Result<()> {
     // In one go, so that the encoder sizes its tables after the body and the frame tells its size.
-    out.extend_from_slice(&zstd::bulk::compress(body, LEVEL)?);
+    out.extend_from_slice(&zstd::bulk::compress(body, level.unwrap_or(LEVEL))?);
     Ok(())
 }
 
