@@ -199,7 +199,19 @@ impl Dev {
 
     /// Starts with the Kafka port of an earlier run, so that clients find the node again.
     pub(crate) fn start_on(data_dir: &Path, kafka: SocketAddr, more: &[&str]) -> Result<Self> {
+        Self::start_as(program("highwater")?, data_dir, kafka, more)
+    }
+
+    /// Starts with what the node logs, from `info` on, in a file.
+    pub(crate) fn start_logged(data_dir: &Path, log: &Path, more: &[&str]) -> Result<Self> {
         let mut command = program("highwater")?;
+        command.stderr(std::fs::File::create(log)?);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let more = [more, &["--log", "info,openraft=warn"]].concat();
+        Self::start_as(command, data_dir, any, &more)
+    }
+
+    fn start_as(mut command: Command, data_dir: &Path, kafka: SocketAddr, more: &[&str]) -> Result<Self> {
         command
             .arg("dev")
             .arg("--data-dir")
