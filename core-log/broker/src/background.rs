@@ -29,7 +29,10 @@ pub(crate) fn start(broker: &Arc<Broker>, tasks: &TaskTracker) {
     let checkpoint = millis(i64::from(settings.log_flush_offset_checkpoint_interval_ms));
     every(broker, tasks, retention, apply_retention);
     every(broker, tasks, FLUSH_LOOK, flush_due);
-    every(broker, tasks, SPACE_LOOK, |broker| broker.space.look());
+    every(broker, tasks, SPACE_LOOK, |broker| {
+        broker.space.look();
+        broker.partitions.sweep(broker.space.is_short());
+    });
     every(broker, tasks, checkpoint, checkpoint_logs);
     every(broker, tasks, HIGH_WATERMARK_CHECKPOINT, |broker| {
         broker.partitions.checkpoint_high_watermarks()
@@ -76,10 +79,9 @@ async fn follow_metadata(broker: Arc<Broker>) {
 }
 
 fn apply_retention(broker: &Broker) {
-    let now = broker.clock.wall();
     let mut segments_deleted = 0;
     for partition in broker.partitions.all() {
-        match partition.apply_retention(now) {
+        match broker.partitions.apply_retention(&partition) {
             Ok(deleted) => segments_deleted += deleted,
             Err(error) => {
                 let id = partition.id();

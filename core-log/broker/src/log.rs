@@ -1,6 +1,7 @@
 //! The partitions of a node: logs on disk with what the broker knows about them.
 
 pub(crate) mod flusher;
+pub(crate) mod graves;
 pub(crate) mod partition;
 pub(crate) mod query;
 pub(crate) mod settings;

@@ -28,6 +28,8 @@ pub struct LogConfig {
     pub segment_bytes: u32,
     /// `segment.ms`: a segment that spans more time is rolled.
     pub segment_ms: i64,
+    /// `segment.jitter.ms`: at most so much is taken off `segment.ms`, another part of it for each segment.
+    pub segment_jitter_ms: i64,
     /// `segment.index.bytes`: a segment whose index reaches this is rolled.
     pub segment_index_bytes: u32,
     /// `index.interval.bytes`: distance between index entries.
@@ -38,6 +40,9 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// Whether `cleanup.policy` contains `delete`; without it time and size remove nothing.
     pub delete_by_retention: bool,
+    /// `file.delete.delay.ms`: above zero, what retention deletes is renamed only, and whoever applies retention
+    /// removes it when the time has come.
+    pub file_delete_delay_ms: i64,
     /// `max.message.bytes`, the largest batch with its header.
     pub max_message_bytes: usize,
     /// `message.timestamp.type`.
@@ -74,11 +79,13 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 1 << 30,
             segment_ms: 7 * 24 * 3_600_000,
+            segment_jitter_ms: 0,
             segment_index_bytes: 10 << 20,
             index_interval_bytes: 4096,
             retention_ms: Some(7 * 24 * 3_600_000),
             retention_bytes: None,
             delete_by_retention: true,
+            file_delete_delay_ms: 0,
             max_message_bytes: 1_048_588,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,

@@ -7,7 +7,7 @@
 //!            recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
 //!            cleaner-offset-checkpoint
 //!            <topic>-<partition>/              one per partition, with partition.metadata
-//!            <topic>-<partition>.<uuid>-delete removed at the next start if a deletion was interrupted
+//!            <topic>-<partition>.<uuid>-delete deleted; removed when its time has come, or at the next start
 //!            <topic>-<partition>.<uuid>-stray  set aside, of another topic of that name; left alone
 //! ```
 //! # Invariants
@@ -128,6 +128,11 @@ impl DataDir {
         };
         dir.remove_interrupted_deletions()?;
         Ok(dir)
+    }
+
+    /// The door to the files.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
     }
 
     /// The directory.
@@ -318,6 +323,19 @@ impl DataDir {
             Some(grave) => self.disk.remove_dir_all(&grave).at("remove", &grave),
             None => Ok(()),
         }
+    }
+
+    /// As [`delete_partition`](Self::delete_partition), but the files stay until the next start or until the caller
+    /// removes the directory this gives.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn bury_partition(
+        &self,
+        partition: &TopicPartition,
+        unique: Uuid,
+    ) -> Result<Option<PathBuf>, StorageError> {
+        self.rename(partition, unique, DELETE_SUFFIX)
     }
 
     /// Moves a partition's directory out of the way, for people to look at; says where it is now, if there was one.

@@ -56,10 +56,24 @@ pub(crate) fn parse(name: &str) -> Option<(Offset, FileKind)> {
     Some((Offset::new(base), kind))
 }
 
+const DELETED: &str = ".deleted";
+
+/// What a deleted file is called until it is removed.
+pub(crate) fn deleted(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(DELETED);
+    PathBuf::from(name)
+}
+
+/// Whether a name is that of a deleted file of a segment.
+pub(crate) fn is_deleted(name: &str) -> bool {
+    name.strip_suffix(DELETED).is_some_and(|of| parse(of).is_some())
+}
+
 /// Files of a partition's directory that belong to no segment, and those of operations in progress.
 pub(crate) fn is_known(name: &str) -> bool {
     const NAMES: [&str; 2] = ["leader-epoch-checkpoint", "partition.metadata"];
-    const SUFFIXES: [&str; 4] = [".tmp", ".cleaned", ".swap", ".deleted"];
+    const SUFFIXES: [&str; 4] = [".tmp", ".cleaned", ".swap", DELETED];
     NAMES.contains(&name) || SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
@@ -80,6 +94,9 @@ mod tests {
                 .into_owned();
             assert_eq!(parse(&name), Some((Offset::new(7), kind)));
         }
+        let deleted = deleted(&path(dir, Offset::new(42), FileKind::Log));
+        assert_eq!(deleted, dir.join("00000000000000000042.log.deleted"));
+        assert!(is_deleted("00000000000000000042.log.deleted") && !is_deleted("mine.deleted"));
         for foreign in [
             "42.log",
             "00000000000000000042.log.tmp",

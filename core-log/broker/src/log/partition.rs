@@ -17,7 +17,7 @@ use bytes::Bytes;
 use highwater_cluster::TopicSettings;
 use highwater_storage::{
     AppendError, AppendInfo, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadError, ReadPlan,
-    ReadRequest, StorageError,
+    ReadRequest, Retention, StorageError,
 };
 use highwater_types::record::{CheckedBatch, Codec, RecordBatch};
 use highwater_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicPartition};
@@ -574,14 +574,18 @@ impl Partition {
         Ok(start)
     }
 
-    /// Deletes segments that are past retention.
-    pub(crate) fn apply_retention(&self, now: Timestamp) -> Result<usize, ApiError> {
+    /// How long deleted files stay (`file.delete.delay.ms`).
+    pub(crate) fn file_delete_delay_ms(&self) -> i64 {
+        self.leadership().settings.file_delete_delay_ms
+    }
+
+    /// Deletes segments that are past retention; their files may only be renamed so far.
+    pub(crate) fn apply_retention(&self, now: Timestamp) -> Result<Retention, ApiError> {
         let high_watermark = self.high_watermark();
-        let retention = self.with_log(|log| {
+        Ok(self.with_log(|log| {
             log.expire_producers(now);
             log.apply_retention(now, high_watermark)
-        })??;
-        Ok(retention.segments_deleted)
+        })??)
     }
 
     /// What compaction could do here now; `None` for a log that is not compacted, is being cleaned, or cannot be.

@@ -8,11 +8,13 @@ pub(crate) fn log_config(topic: &TopicSettings, producer_id_expiration_ms: i64) 
     LogConfig {
         segment_bytes: topic.segment_bytes,
         segment_ms: segment_ms(topic),
+        segment_jitter_ms: topic.segment_jitter_ms,
         segment_index_bytes: topic.segment_index_bytes,
         index_interval_bytes: topic.index_interval_bytes,
         retention_ms: topic.retention_ms,
         retention_bytes: topic.retention_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
         delete_by_retention: topic.cleanup_policy.delete,
+        file_delete_delay_ms: topic.file_delete_delay_ms,
         max_message_bytes: usize::try_from(topic.max_message_bytes).unwrap_or(usize::MAX),
         timestamp_type: topic.message_timestamp_type,
         timestamp_before_max_ms: topic.message_timestamp_before_max_ms,

@@ -20,6 +20,9 @@ use crate::error::ApiError;
 const DEFAULT_PART: u64 = 20;
 const DEFAULT_MOST_BYTES: u64 = 1 << 30;
 
+/// With less than so many floors free, deleted files do not wait for their time.
+const SHORT_FLOORS: u64 = 2;
+
 /// How much of the floor may be used up unseen.
 const LOOK_EVERY_PART: u64 = 16;
 
@@ -31,6 +34,7 @@ pub(crate) struct SpaceGuard {
     /// `None`: the default; 0 never refuses.
     configured_floor_bytes: Option<u64>,
     is_low: AtomicBool,
+    is_short: AtomicBool,
     free_bytes: AtomicU64,
     floor_bytes: AtomicU64,
     /// Bytes that may still be appended before somebody looks.
@@ -50,6 +54,7 @@ impl SpaceGuard {
             dir,
             configured_floor_bytes,
             is_low: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
             free_bytes: AtomicU64::new(0),
             floor_bytes: AtomicU64::new(0),
             until_look: AtomicI64::new(0),
@@ -78,6 +83,9 @@ impl SpaceGuard {
             floor
         };
         let is_low = space.free_bytes < enough;
+        // Whoever never refuses records (a floor of 0) wants room even more.
+        let short = floor.max(default_floor(space)).saturating_mul(SHORT_FLOORS);
+        self.is_short.store(space.free_bytes < short, Ordering::Relaxed);
         self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
         self.floor_bytes.store(floor, Ordering::Relaxed);
         let step = i64::try_from(floor / LOOK_EVERY_PART).unwrap_or(i64::MAX);
@@ -102,7 +110,12 @@ impl SpaceGuard {
 
     fn floor(&self, space: Space) -> u64 {
         self.configured_floor_bytes
-            .unwrap_or_else(|| (space.total_bytes / DEFAULT_PART).min(DEFAULT_MOST_BYTES))
+            .unwrap_or_else(|| default_floor(space))
+    }
+
+    /// Whether the disk had little room at the last look, though perhaps not yet too little for records.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
     }
 
     /// Takes note of appended bytes; looks at the disk when they have become many.
@@ -130,6 +143,10 @@ impl SpaceGuard {
         );
         Err(ApiError::new(ErrorCode::KafkaStorageError, message))
     }
+}
+
+fn default_floor(space: Space) -> u64 {
+    (space.total_bytes / DEFAULT_PART).min(DEFAULT_MOST_BYTES)
 }
 
 #[cfg(test)]

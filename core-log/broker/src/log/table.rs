@@ -2,7 +2,7 @@
 //!
 //! [`PartitionTable::reconcile`] compares the latest image with the one applied before, opens logs of
 //! partitions that are new here, hands changed settings on, and deletes what the metadata has removed:
-//! renamed first, then removed, so that a crash never leaves half a partition under its name.
+//! renamed first, then, after a while, removed, so that a crash never leaves half a partition under its name.
 //!
 //! Invariants:
 //! - requests find a partition only after its log is open, and never after its directory is touched for
@@ -22,6 +22,7 @@ use highwater_types::{BrokerId, Offset, PartitionId, TopicId, TopicName, TopicPa
 use highwater_wire::ErrorCode;
 
 use super::flusher::{FlushQueue, FlushThreads};
+use super::graves::{Buried, Graves};
 use super::partition::{Leadership, Partition};
 use super::settings::{internal_log_config, log_config};
 use crate::clock::Clock;
@@ -63,6 +64,7 @@ pub(crate) struct PartitionTable {
     data_dir: RwLock<Option<DataDir>>,
     topics: RwLock<HashMap<TopicName, Topic>>,
     queue: Arc<FlushQueue>,
+    graves: Graves,
     /// Gone once the node has shut down.
     flushing: Mutex<Option<FlushThreads>>,
     /// The image applied last; its lock lets one reconciliation run at a time.
@@ -113,6 +115,7 @@ impl PartitionTable {
         Ok(PartitionTable {
             options,
             clock,
+            graves: Graves::new(data_dir.disk()),
             data_dir: RwLock::new(Some(data_dir)),
             topics: RwLock::default(),
             flushing: Mutex::new(Some(FlushThreads::start(&queue, options.flush_threads)?)),
@@ -224,13 +227,38 @@ impl PartitionTable {
         for partition in led {
             drop(partition.take_log());
             let id = partition.id();
-            match data_dir.delete_partition(id, Uuid::new_v4()) {
+            match self.remove_partition(&partition, data_dir) {
                 Ok(()) => tracing::info!(topic = %id.topic, partition = %id.partition, "partition deleted"),
                 Err(error) => tracing::error!(topic = %id.topic, partition = %id.partition, %error,
                     "cannot remove the files of a deleted partition"),
             }
         }
         names
+    }
+
+    fn remove_partition(&self, partition: &Partition, data_dir: &DataDir) -> Result<(), StorageError> {
+        let (id, unique) = (partition.id(), Uuid::new_v4());
+        let delay_ms = partition.file_delete_delay_ms();
+        if delay_ms <= 0 {
+            return data_dir.delete_partition(id, unique);
+        }
+        let grave = data_dir.bury_partition(id, unique)?.map(Buried::Partition);
+        self.graves.bury(grave, self.clock.monotonic_ms(), delay_ms);
+        Ok(())
+    }
+
+    /// Deletes segments of a log that are past retention; says how many.
+    pub(crate) fn apply_retention(&self, partition: &Partition) -> Result<usize, ApiError> {
+        let retention = partition.apply_retention(self.clock.wall())?;
+        let files = retention.buried.into_iter().map(Buried::File);
+        self.graves
+            .bury(files, self.clock.monotonic_ms(), partition.file_delete_delay_ms());
+        Ok(retention.segments_deleted)
+    }
+
+    /// Removes deleted files whose time has come, or all of them. Blocks on the disk.
+    pub(crate) fn sweep(&self, all: bool) {
+        self.graves.sweep(self.clock.monotonic_ms(), all);
     }
 
     /// Hands a topic's state to its open partitions and lists the logs to open.

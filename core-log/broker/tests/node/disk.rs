@@ -6,6 +6,8 @@ use std::time::Duration;
 use highwater_broker::NodeError;
 use highwater_storage::testing::{Crash, FakeDisk};
 use highwater_wire::ErrorCode;
+use highwater_wire::messages::DeleteTopicsRequest;
+use highwater_wire::messages::delete_topics_request::DeleteTopicState;
 use tokio::time::timeout;
 
 use crate::support::{Wire, batch, produce_request, start_on, values};
@@ -180,5 +182,93 @@ async fn acknowledged_means_durable_where_the_topic_says_so_and_soon_where_it_gi
         .await
         .expect("synced by time");
     assert_eq!(wire.produce("orders", &["more"]).await.error_code, 0);
+    node.shutdown().await.unwrap();
+}
+
+/// Names under the data directory that deleted files have.
+fn deleted(disk: &FakeDisk, dir: &str) -> Vec<String> {
+    let entries = disk.shared().list(Path::new(dir)).unwrap_or_default();
+    let names = entries.into_iter().map(|entry| entry.name);
+    names
+        .filter(|name| name.ends_with("-delete") || name.ends_with(".deleted"))
+        .collect()
+}
+
+async fn until_swept(disk: &FakeDisk, dir: &str) {
+    let swept = async {
+        while !deleted(disk, dir).is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), swept).await.expect("removed");
+}
+
+async fn delete_topic(wire: &mut Wire, name: &str) {
+    let topic = DeleteTopicState {
+        name: Some(name.to_owned().into()),
+        ..Default::default()
+    };
+    let request = DeleteTopicsRequest {
+        topics: vec![topic],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    assert_eq!(wire.call(6, request).await.responses[0].error_code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_topics_files_stay_for_the_delay_and_go_at_once_when_room_gets_short() {
+    let disk = FakeDisk::new();
+    let (node, address) = start_on(&disk, &[("highwater.min.free.bytes", "1000000")]).await;
+    let mut wire = Wire::connect(address).await;
+    let (now, soon) = (("file.delete.delay.ms", "0"), ("file.delete.delay.ms", "1"));
+    for (topic, delay) in [("kept", None), ("soon", Some(soon)), ("now", Some(now))] {
+        wire.create(topic, 2, delay.as_slice()).await;
+        wire.produce(topic, &["x"]).await;
+    }
+    delete_topic(&mut wire, "now").await;
+    assert!(deleted(&disk, "/data").is_empty());
+    delete_topic(&mut wire, "soon").await;
+    until_swept(&disk, "/data").await;
+    delete_topic(&mut wire, "kept").await;
+    assert_eq!(deleted(&disk, "/data").len(), 2);
+    // The name is free at once, and what comes under it is another topic.
+    wire.create("kept", 2, &[]).await;
+    assert_eq!(wire.produce("kept", &["new"]).await.base_offset, 0);
+    assert_eq!(deleted(&disk, "/data").len(), 2);
+    // Not yet little enough for records to be refused.
+    disk.set_capacity(Some(disk.used_bytes() + 1_500_000));
+    until_swept(&disk, "/data").await;
+    assert_eq!(wire.produce("kept", &["more"]).await.error_code, 0);
+    // What a stop leaves goes with the next start.
+    disk.set_capacity(None);
+    delete_topic(&mut wire, "kept").await;
+    node.shutdown().await.unwrap();
+    let disk = disk.survivor(Crash::Kill);
+    let (node, _) = start_on(&disk, &[]).await;
+    assert!(deleted(&disk, "/data").is_empty());
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_segments_stay_for_the_delay_under_another_name() {
+    let disk = FakeDisk::new();
+    let often = ("log.retention.check.interval.ms", "100");
+    let (node, address) = start_on(&disk, &[often]).await;
+    let mut wire = Wire::connect(address).await;
+    wire.create("t", 1, &[("retention.ms", "1")]).await;
+    wire.produce("t", &["gone soon"]).await;
+    let buried = async {
+        while deleted(&disk, "/data/t-0").is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), buried)
+        .await
+        .expect("retention runs");
+    let content = disk.content(Path::new("/data/t-0/00000000000000000000.log.deleted"));
+    assert!(content.is_some_and(|bytes| bytes.windows(9).any(|part| part == b"gone soon")));
+    disk.set_capacity(Some(disk.used_bytes() + 10));
+    until_swept(&disk, "/data/t-0").await;
     node.shutdown().await.unwrap();
 }

@@ -49,7 +49,7 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
     row("delete.retention.ms", Long, "86400000", AtLeast(0), &[same("log.cleaner.delete.retention.ms")],
         "How long a tombstone of a compacted topic stays readable, so that a consumer starting at offset 0 still sees the deletion."),
     row("file.delete.delay.ms", Long, "60000", AtLeast(0), &[same("log.segment.delete.delay.ms")],
-        "How long a segment's files outlive their removal from the log. Kept, but without effect: files are removed at once, and reads under way finish on what they hold open."),
+        "How long files outlive the deletion of a segment by retention, or of the topic, under names that end in .deleted or -delete. They go at once while the disk is short of room, and at a restart."),
     row("flush.messages", Long, "9223372036854775807", AtLeast(1), &[same("log.flush.interval.messages")],
         "Sync to disk after this many records; 1 makes every acknowledged record durable on its own, the default leaves it to the operating system and to replication."),
     row("flush.ms", Long, "9223372036854775807", AtLeast(0), &[same("log.flush.interval.ms"), same("log.flush.scheduler.interval.ms")],
@@ -90,7 +90,7 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
             same("log.roll.jitter.ms"),
             Synonym { name: "log.roll.jitter.hours", factor: HOUR_MS },
         ],
-        "The most that is randomly taken off segment.ms, so that partitions do not all start segments at once. Kept, but without effect so far."),
+        "The most that is taken off segment.ms, so that partitions do not all start segments at once."),
     row("segment.ms", Long, "604800000", AtLeast(1), &[
             same("log.roll.ms"),
             Synonym { name: "log.roll.hours", factor: HOUR_MS },

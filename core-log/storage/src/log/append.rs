@@ -445,9 +445,24 @@ impl PartitionLog {
             _ => active.first_append.map_or(0, |first| now.distance_from_ms(first)),
         };
         size > u64::from(self.config.segment_bytes.min(i32::MAX as u32))
-            || age_ms > self.config.segment_ms
+            || age_ms > self.segment_ms()
             || active.index.larger_file_bytes() >= u64::from(self.config.segment_index_bytes)
             || next.last_offset().distance_from(active.base_offset) > MAX_RELATIVE_OFFSET
+    }
+
+    /// How old the active segment may get. What the jitter takes off comes from the names of log and segment: logs that
+    /// began together roll apart, and each rolls at the same age before and after a restart.
+    fn segment_ms(&self) -> i64 {
+        let segment_ms = self.config.segment_ms;
+        let most = self.config.segment_jitter_ms.min(segment_ms);
+        if most <= 0 {
+            return segment_ms;
+        }
+        let mut hasher = Fnv1a::default();
+        hasher.add(self.dir.file_name().unwrap_or_default().as_encoded_bytes());
+        hasher.add(&self.active.base_offset.get().to_be_bytes());
+        // `most` is above zero.
+        segment_ms - (hasher.finish() % most.unsigned_abs()) as i64
     }
 
     /// Seals the active segment and begins a new one. Nothing is synced here: the recovery point stays where it
@@ -496,6 +511,28 @@ impl PartitionLog {
         self.unsynced.file(path);
         self.unsynced.names();
         Ok(())
+    }
+}
+
+/// Spreads short keys evenly, the same on every machine (Fowler, Noll and Vo's 1a, with a last mix of the bits).
+struct Fnv1a(u64);
+
+impl Default for Fnv1a {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv1a {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(self) -> u64 {
+        let folded = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        folded ^ (folded >> 33)
     }
 }
 

@@ -10,6 +10,7 @@
 //! the batch at 13 would be valid behind it: refused, since cutting would lose 13 and 14.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -167,7 +168,7 @@ impl Opening<'_> {
                     "not a file of this log, left alone");
                 continue;
             }
-            if entry.name.ends_with(".tmp") {
+            if entry.name.ends_with(".tmp") || files::is_deleted(&entry.name) {
                 let path = self.dir.join(&entry.name);
                 self.disk.remove_file(&path).at("remove", &path)?;
                 continue;
@@ -635,6 +636,25 @@ pub(crate) fn remove_segment(disk: &dyn Disk, dir: &Path, base: Offset) -> Resul
     for kind in FileKind::ALL {
         let path = files::path(dir, base, kind);
         disk.remove_file(&path).at("remove", &path)?;
+    }
+    Ok(())
+}
+
+/// As [`remove_segment`], but the files stay under other names, which are told; the next open removes them.
+pub(crate) fn bury_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: Offset,
+    buried: &mut Vec<PathBuf>,
+) -> Result<(), StorageError> {
+    for kind in FileKind::ALL {
+        let path = files::path(dir, base, kind);
+        let grave = files::deleted(&path);
+        match disk.rename(&path, &grave) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other.at("rename", &path)?,
+        }
+        buried.push(grave);
     }
     Ok(())
 }

@@ -2,20 +2,24 @@
 //!
 //! Whole segments only, oldest first, never past the high watermark (invariant 21).
 
+use std::path::PathBuf;
+
 use highwater_types::{Offset, Timestamp};
 
 use super::PartitionLog;
-use super::recovery::remove_segment;
+use super::recovery::{bury_segment, remove_segment};
 use crate::error::{At, StorageError};
 use crate::segment::Sealed;
 
 /// What a round of retention removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retention {
     /// Segments deleted.
     pub segments_deleted: usize,
     /// Bytes of their `.log` files.
     pub bytes: u64,
+    /// Files that are deleted but still there, for the caller to remove after `file.delete.delay.ms`.
+    pub buried: Vec<PathBuf>,
 }
 
 impl PartitionLog {
@@ -135,7 +139,10 @@ impl PartitionLog {
         self.epochs_changed |= self.epochs.truncate_start(self.start);
         for segment in doomed {
             self.unsynced.forget_file(&segment.file.path());
-            remove_segment(&*self.disk, &self.dir, segment.base_offset)?;
+            match self.config.file_delete_delay_ms > 0 {
+                true => bury_segment(&*self.disk, &self.dir, segment.base_offset, &mut done.buried)?,
+                false => remove_segment(&*self.disk, &self.dir, segment.base_offset)?,
+            }
             done.segments_deleted += 1;
             done.bytes += segment.size_bytes;
         }

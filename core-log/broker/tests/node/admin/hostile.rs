@@ -113,7 +113,7 @@ async fn hostile_80_impossible_topics_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_81_a_storm_of_creations_and_deletions_leaves_nothing_behind() {
-    let admin = Admin::start(&[]).await;
+    let admin = Admin::start(&[("log.segment.delete.delay.ms", "0")]).await;
     let storm = (0..4).map(|worker| {
         let admin = &admin;
         async move {

@@ -37,6 +37,7 @@ fn config() -> Arc<LogConfig> {
         index_interval_bytes: 100,
         retention_ms: None,
         retention_bytes: Some(250),
+        file_delete_delay_ms: 60_000,
         ..LogConfig::default()
     })
 }

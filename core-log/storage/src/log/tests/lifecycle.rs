@@ -294,6 +294,75 @@ fn semantic_72_whole_segments_go_by_their_newest_record_but_never_past_the_high_
 }
 
 #[test]
+fn files_of_deleted_segments_stay_under_another_name_when_they_may_and_a_new_start_removes_them() {
+    let bench = Bench::new(LogConfig {
+        retention_ms: Some(100),
+        file_delete_delay_ms: 60_000,
+        ..small()
+    });
+    let mut log = bench.open();
+    fill(&mut log, 40);
+    std::fs::write(bench.path("mine.deleted"), "").unwrap();
+    let later = Timestamp::new(NOW.get() + 100_000);
+    let done = log.apply_retention(later, log.end_offset()).unwrap();
+    assert!(done.segments_deleted > 1);
+    assert!(
+        done.buried.len() >= 3 * done.segments_deleted,
+        "{:?}",
+        done.buried
+    );
+    for path in &done.buried {
+        assert!(
+            path.try_exists().unwrap() && path.to_string_lossy().ends_with(".deleted"),
+            "{path:?}"
+        );
+        assert!(!path.with_extension("").try_exists().unwrap());
+    }
+    drop(log);
+    let log = bench.open();
+    assert_eq!(
+        (log.start_offset(), log.end_offset()),
+        (Offset::new(40), Offset::new(40))
+    );
+    assert!(done.buried.iter().all(|path| !path.try_exists().unwrap()));
+    assert!(
+        bench.path("mine.deleted").try_exists().unwrap(),
+        "what is not ours stays"
+    );
+}
+
+#[test]
+fn jitter_lets_segments_roll_earlier_each_at_a_time_of_its_own() {
+    let rolled_at = |jitter_ms: i64| -> Vec<i64> {
+        let bench = Bench::new(LogConfig {
+            segment_ms: 1_000,
+            segment_jitter_ms: jitter_ms,
+            timestamp_after_max_ms: i64::MAX,
+            ..LogConfig::default()
+        });
+        let mut log = bench.open();
+        let mut ages = Vec::new();
+        let mut began = NOW.get();
+        for at in (0..20_000).step_by(10) {
+            let at = NOW.get() + at;
+            let info = log.append_as_leader(batch_at(at, &["x"]), EPOCH, NOW).unwrap();
+            if info.rolled {
+                ages.push(at - began);
+                began = at;
+            }
+        }
+        ages
+    };
+    assert!(rolled_at(0).iter().all(|age| *age == 1_010));
+    let ages = rolled_at(600);
+    assert!(ages.iter().all(|age| (400..=1_010).contains(age)), "{ages:?}");
+    let different: std::collections::BTreeSet<_> = ages.iter().collect();
+    assert!(different.len() > ages.len() / 2, "{ages:?}");
+    assert_eq!(ages, rolled_at(600), "the same each time");
+    assert!(rolled_at(i64::MAX).iter().all(|age| (0..=1_010).contains(age)));
+}
+
+#[test]
 fn a_damaged_time_index_does_not_make_retention_delete_young_segments() {
     let mut bench = Bench::new(LogConfig {
         retention_ms: Some(100),
