@@ -22,8 +22,9 @@ use uuid::Uuid;
 
 use crate::checkpoint::{self, MAX_FILE_BYTES, MetaProperties, OffsetMap};
 use crate::config::LogConfig;
-use crate::disk::{DirLock, Disk, EntryKind, read_file, replace_file};
+use crate::disk::{DirLock, Disk, EntryKind, OpenMode, read_file, replace_file};
 use crate::error::{At, FormatProblem, StorageError};
+use crate::files::{self, FileKind};
 use crate::log::{CorruptionPolicy, OpenOptions, PartitionLog, RecoveryReport};
 
 const LOCK: &str = ".lock";
@@ -224,7 +225,8 @@ impl DataDir {
         Ok(found)
     }
 
-    /// Opens the log of a partition, creating it if it is not there. Writes `partition.metadata` where missing.
+    /// Opens the log of a partition, creating it if it is not there. Writes `partition.metadata` where missing. What
+    /// it creates is durable after the log's first flush, not before: an empty partition has nothing to lose.
     ///
     /// # Errors
     /// [`StorageError::TopicIdMismatch`] if the directory belongs to another topic (invariant 17), and what
@@ -243,9 +245,6 @@ impl DataDir {
         }
         if let Some(topic_id) = topic_id {
             self.check_topic_id(&dir, topic_id)?;
-        }
-        if is_new {
-            self.disk.sync_dir(&self.path).at("sync", &self.path)?;
         }
         let at = |map: &OffsetMap| {
             map.get(partition)
@@ -287,30 +286,51 @@ impl DataDir {
     fn check_topic_id(&self, dir: &Path, expected: TopicId) -> Result<(), StorageError> {
         let path = dir.join(PARTITION_METADATA);
         let bytes = match read_file(&*self.disk, &path, MAX_FILE_BYTES) {
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Some(Vec::new()),
+            // Far too long, which is not what a power cut leaves.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Some(vec![0]),
             other => other.at("read", &path)?,
         };
-        match bytes {
-            Some(bytes) => match checkpoint::decode_partition_metadata(&bytes) {
-                Ok(found) if found == expected => Ok(()),
-                Ok(found) => Err(StorageError::TopicIdMismatch {
-                    path: dir.to_owned(),
-                    expected,
-                    found,
-                }),
-                Err(problem) => Err(StorageError::Malformed {
+        let found = bytes.map(|bytes| match checkpoint::decode_partition_metadata(&bytes) {
+            Ok(id) => Ok(id),
+            Err(problem) => Err((problem, bytes)),
+        });
+        match found {
+            Some(Ok(found)) if found == expected => Ok(()),
+            Some(Ok(found)) => Err(StorageError::TopicIdMismatch {
+                path: dir.to_owned(),
+                expected,
+                found,
+            }),
+            // A power cut before the first flush leaves an empty file, or a part of it beside no records.
+            Some(Err((problem, bytes))) if !bytes.is_empty() && self.has_records(dir)? => {
+                Err(StorageError::Malformed {
                     path,
                     kind: PARTITION_METADATA,
                     problem,
-                }),
-            },
-            None => replace_file(
-                &*self.disk,
-                &path,
-                &checkpoint::encode_partition_metadata(expected),
-            )
-            .at("write", &path),
+                })
+            }
+            Some(Err(_)) | None => self.write_topic_id(&path, expected).at("write", &path),
         }
+    }
+
+    fn has_records(&self, dir: &Path) -> Result<bool, StorageError> {
+        for entry in self.disk.list(dir).at("list", dir)? {
+            if let Some((_, FileKind::Log)) = files::parse(&entry.name) {
+                let path = dir.join(&entry.name);
+                let info = self.disk.info(&path).at("inspect", &path)?;
+                if info.is_some_and(|info| info.len_bytes > 0) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Not synced: the log's first flush does that.
+    fn write_topic_id(&self, path: &Path, id: TopicId) -> std::io::Result<()> {
+        let file = self.disk.open(path, OpenMode::Create)?;
+        file.set_len(0)?;
+        file.write_all_at(&[&checkpoint::encode_partition_metadata(id)], 0)
     }
 
     /// Deletes a partition: renamed first, so that a crash never leaves half of it under its name. Drop its log

@@ -65,6 +65,9 @@ pub struct PartitionLog {
     producers: ProducerState,
     /// What a flush must sync besides the active segment's log.
     unsynced: Unsynced,
+    /// Nothing here was ever made durable, not even the directory's own name: creating a partition syncs nothing,
+    /// its first flush does.
+    place_unsynced: bool,
     /// When the oldest record above the recovery point was appended.
     unflushed_since: Option<Timestamp>,
     /// Counts truncations: a flush that began before one says nothing about what came after.

@@ -1,8 +1,8 @@
 //! A data directory across starts, clean and not.
 
 use super::*;
-use crate::disk::OpenMode;
-use crate::testing::{Crash, FakeDisk};
+use crate::error::AppendError;
+use crate::testing::{Crash, FakeDisk, Tear};
 
 const NOW: Timestamp = Timestamp::new(1_000_000);
 
@@ -34,12 +34,16 @@ fn open_log(dir: &DataDir, partition: i32, id: u128) -> Result<(PartitionLog, Re
 }
 
 fn append(log: &mut PartitionLog) {
+    try_append(log).unwrap();
+}
+
+fn try_append(log: &mut PartitionLog) -> Result<(), AppendError> {
     use highwater_types::record::{BatchBuilder, BatchOptions, RecordBatch};
     let mut builder = BatchBuilder::new(BatchOptions::default());
     builder.append(NOW, None, Some(b"v"), &[]);
     let (batch, _) = RecordBatch::parse(builder.build().unwrap()).unwrap();
     log.append_as_leader(batch, highwater_types::LeaderEpoch::new(0), NOW)
-        .unwrap();
+        .map(drop)
 }
 
 #[test]
@@ -283,7 +287,10 @@ fn a_directory_of_another_topic_is_set_aside_whole() {
         disk.content(&aside.join("00000000000000000000.log")),
         Some(log_bytes)
     );
-    assert_eq!(open_log(&dir, 0, 2).unwrap().0.end_offset(), Offset::ZERO);
+    let (mut log, _) = open_log(&dir, 0, 2).unwrap();
+    assert_eq!(log.end_offset(), Offset::ZERO);
+    append(&mut log);
+    log.flush().unwrap();
     drop(dir);
     let dir = open(&disk.survivor(Crash::PowerCut { unsynced: 0 }));
     assert_eq!(
@@ -329,4 +336,63 @@ fn identity_is_kept_and_garbage_is_an_error() {
         dir.meta_properties().unwrap_err(),
         StorageError::Malformed { .. }
     ));
+}
+
+#[test]
+fn creating_a_partition_syncs_nothing_and_its_first_flush_everything() {
+    let disk = FakeDisk::new();
+    let dir = open(&disk);
+    let before = disk.syncs();
+    let (mut log, _) = open_log(&dir, 0, 1).unwrap();
+    assert_eq!(disk.syncs(), before, "an empty partition has nothing to lose");
+    let lost = open(&disk.survivor(Crash::PowerCut { unsynced: 0 }));
+    assert_eq!(lost.partitions().unwrap(), []);
+    open_log(&lost, 0, 1).unwrap();
+
+    append(&mut log);
+    log.flush().unwrap();
+    let kept = open(&disk.survivor(Crash::PowerCut { unsynced: 0 }));
+    assert_eq!(kept.partitions().unwrap()[0].topic_id, Some(topic_id(1)));
+    assert_eq!(open_log(&kept, 0, 1).unwrap().0.end_offset(), Offset::new(1));
+
+    let before = disk.syncs();
+    append(&mut log);
+    log.flush().unwrap();
+    assert_eq!(disk.syncs(), before + 1, "from then on only the records");
+}
+
+#[test]
+fn a_new_partition_opens_after_a_power_cut_at_any_moment_with_all_that_was_flushed() {
+    /// How many records are durable when this ends or dies.
+    fn live(disk: &FakeDisk) -> i64 {
+        let lives = || -> Result<i64, AppendError> {
+            let options = DataDirOptions {
+                corruption: CorruptionPolicy::Refuse,
+            };
+            let dir = DataDir::open(disk.shared(), PathBuf::from("data"), options)?;
+            let (mut log, _) = open_log(&dir, 0, 1)?;
+            try_append(&mut log)?;
+            Ok(log.flush()?.get())
+        };
+        lives().unwrap_or(0)
+    }
+    let whole = FakeDisk::new();
+    assert_eq!(live(&whole), 1);
+    for operation in 0..=whole.operations() {
+        for tear in [Tear::Nothing, Tear::Half, Tear::Everything] {
+            let disk = FakeDisk::new();
+            disk.die_at(operation, tear);
+            let durable = live(&disk);
+            for unsynced in 0..=disk.unsynced() {
+                let dir = open(&disk.survivor(Crash::PowerCut { unsynced }));
+                let (log, _) = open_log(&dir, 0, 1).unwrap_or_else(|error| {
+                    panic!("power at {operation}, {tear:?}, kept {unsynced}: {error}")
+                });
+                assert!(
+                    log.end_offset().get() >= durable,
+                    "power at {operation}, kept {unsynced}"
+                );
+            }
+        }
+    }
 }

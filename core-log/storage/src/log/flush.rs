@@ -10,6 +10,7 @@ use highwater_types::{Offset, Timestamp};
 
 use super::PartitionLog;
 use crate::config::FlushPolicy;
+use crate::data_dir::PARTITION_METADATA;
 use crate::disk::{Disk, DiskFile, OpenMode, replace_file_unsynced_name};
 use crate::error::{At, StorageError};
 use crate::files::{self, FileKind};
@@ -27,6 +28,7 @@ pub struct FlushPlan {
     active: Option<(PathBuf, Arc<dyn DiskFile>)>,
     others: Vec<PathBuf>,
     sync_names: bool,
+    sync_place: bool,
     /// Changes up to this stamp are covered.
     stamp: u64,
 }
@@ -62,7 +64,32 @@ impl FlushPlan {
         if self.sync_names {
             self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
         }
+        if self.sync_place {
+            sync_place(&*self.disk, &self.dir)?;
+        }
         Ok(())
+    }
+}
+
+/// Makes durable what the creation of a partition has only written: whose directory it is, and its name.
+pub(super) fn sync_place(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    let metadata = dir.join(PARTITION_METADATA);
+    match disk.open(&metadata, OpenMode::Read) {
+        Ok(file) => file.sync_data().at("sync", &metadata)?,
+        // A log without a topic's id.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => {
+            return Err(StorageError::Io {
+                action: "open",
+                path: metadata,
+                source,
+            });
+        }
+    }
+    disk.sync_dir(dir).at("sync", dir)?;
+    match dir.parent() {
+        Some(parent) => disk.sync_dir(parent).at("sync", parent),
+        None => Ok(()),
     }
 }
 
@@ -98,6 +125,8 @@ impl PartitionLog {
             let file = self.fencing(result)?;
             active = Some((self.active.file.path(), file));
         }
+        // An empty log has nothing to lose with its name.
+        let sync_place = self.place_unsynced && self.active.base_offset.max(self.end) > Offset::ZERO;
         Ok(FlushPlan {
             disk: Arc::clone(&self.disk),
             dir: Arc::clone(&self.dir),
@@ -105,7 +134,8 @@ impl PartitionLog {
             truncations: self.truncations,
             active,
             others: self.unsynced.files.iter().map(|(path, _)| path.clone()).collect(),
-            sync_names: self.unsynced.names.is_some(),
+            sync_names: self.unsynced.names.is_some() && !sync_place,
+            sync_place,
             stamp: self.unsynced.stamp,
         })
     }
@@ -137,6 +167,7 @@ impl PartitionLog {
         if plan.truncations == self.truncations {
             self.recovery_point = self.recovery_point.max(plan.upto);
             self.unsynced.synced(plan.stamp);
+            self.place_unsynced &= !plan.sync_place;
             if self.recovery_point == self.end {
                 self.unflushed_since = None;
             }

@@ -549,6 +549,7 @@ impl Opening<'_> {
             epochs_changed: false,
             producers: ProducerState::default(),
             unsynced: Unsynced::default(),
+            place_unsynced: self.options.recovery_point == Offset::ZERO,
             unflushed_since: None,
             truncations: 0,
             fence: None,

@@ -6,6 +6,7 @@
 use highwater_types::Offset;
 
 use super::PartitionLog;
+use super::flush::sync_place;
 use super::recovery::remove_segment;
 use super::replay::remove_snapshot;
 use crate::disk::OpenMode;
@@ -68,6 +69,10 @@ impl PartitionLog {
         // The empty file says where the log begins even if the log-start checkpoint is lost.
         self.active.writer()?;
         self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+        if self.place_unsynced {
+            sync_place(&*self.disk, &self.dir)?;
+            self.place_unsynced = false;
+        }
         self.start = offset;
         self.end = offset;
         self.recovery_point = offset;
