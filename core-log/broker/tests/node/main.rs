@@ -11,6 +11,7 @@ mod fetch;
 mod fetch_sessions;
 mod groups;
 mod hostile;
+mod offsets_topic;
 mod produce;
 mod quotas;
 mod support;

@@ -188,7 +188,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
         "Partitions of __consumer_offsets; fixed once the topic exists, since a group's partition depends on it."),
     fixed("offsets.topic.replication.factor", Int, Some("3"), Between(1, 32_767),
         "Replicas of __consumer_offsets; when the topic is created with fewer brokers alive, all of them."),
-    fixed("offsets.topic.segment.bytes", Int, Some("104857600"), AtLeast(1),
+    fixed("offsets.topic.segment.bytes", Int, Some("104857600"), AtLeast(1024 * 1024),
         "Segment size of __consumer_offsets: small, so that compaction keeps loading fast."),
     fixed("producer.id.expiration.ms", Int, Some("86400000"), AtLeast(1),
         "How long a partition remembers an idempotent producer that stopped writing."),
