@@ -186,6 +186,8 @@ impl Node {
         if self.broker.stopping.is_cancelled() {
             troubles.push("the node is stopping".to_owned());
         }
+        troubles.extend(self.disk.failure().map(|failure| failure.to_string()));
+        troubles.extend(self.broker.space.trouble());
         let failed = self.broker.partitions.failed_count();
         if failed > 0 {
             troubles.push(format!("{failed} partitions cannot be used; the log says why"));
@@ -292,6 +294,13 @@ impl WatchedDisk {
             disk: Arc::new(FailStopDisk::new(Arc::clone(&config.disk), on_failure)),
             failure,
         }
+    }
+
+    /// What has failed, if anything has.
+    fn failure(&self) -> Option<NodeError> {
+        let failure = self.failure.borrow().clone()?;
+        let path = self.data_dir.clone();
+        Some(NodeError::DiskFailed { path, failure })
     }
 
     async fn failed(&self) -> NodeError {

@@ -130,18 +130,25 @@ impl SpaceGuard {
 
     /// Refuses records of users while there is little room.
     pub(crate) fn require_room(&self) -> Result<(), ApiError> {
+        match self.trouble() {
+            None => Ok(()),
+            Some(message) => Err(ApiError::new(ErrorCode::KafkaStorageError, message)),
+        }
+    }
+
+    /// Why records of users are refused, if they are.
+    pub(crate) fn trouble(&self) -> Option<String> {
         if !self.is_low.load(Ordering::Relaxed) {
-            return Ok(());
+            return None;
         }
         let (free, floor) = (
             self.free_bytes.load(Ordering::Relaxed),
             self.floor_bytes.load(Ordering::Relaxed),
         );
-        let message = format!(
+        Some(format!(
             "the broker's disk is nearly full ({free} bytes free, {floor} are kept free); it takes records again \
              once there is room"
-        );
-        Err(ApiError::new(ErrorCode::KafkaStorageError, message))
+        ))
     }
 }
 

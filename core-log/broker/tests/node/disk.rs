@@ -38,6 +38,7 @@ async fn a_failing_sync_ends_all_writing_and_loses_nothing_acknowledged() {
         .await
         .expect("the node says so");
     assert!(matches!(failure, NodeError::DiskFailed { .. }), "{failure}");
+    assert_eq!(node.troubles(), [failure.to_string()], "the node is not ready");
     let before = disk.operations();
     for topic in ["orders", "others"] {
         assert_eq!(
@@ -69,14 +70,21 @@ async fn a_nearly_full_disk_refuses_records_and_takes_them_again_by_itself() {
     let disk = FakeDisk::new();
     let (node, address) = start_on(&disk, &[("highwater.min.free.bytes", "1000000")]).await;
     let mut wire = connected(address, &["orders"]).await;
+    assert!(node.troubles().is_empty());
     disk.set_capacity(Some(disk.used_bytes() + 900_000));
     until(&mut wire, STORAGE_ERROR).await;
+    let troubles = node.troubles();
+    assert!(
+        troubles.len() == 1 && troubles[0].contains("nearly full"),
+        "the node is not ready: {troubles:?}"
+    );
     // What is no user's record still finds room.
     let made = wire.metadata("made-on-a-full-disk").await;
     assert_eq!(made.topics[0].error_code, 0);
     assert_eq!(values(&wire.fetch("orders", 0).await)[0], "first");
     disk.set_capacity(None);
     until(&mut wire, 0).await;
+    assert!(node.troubles().is_empty());
     node.shutdown().await.unwrap();
 }
 
