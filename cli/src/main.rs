@@ -12,6 +12,7 @@ mod group;
 mod http;
 mod metrics;
 mod node;
+mod open_files;
 mod output;
 mod produce;
 mod shutdown;
@@ -134,6 +135,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     start_log(&cli, server.as_ref());
+    if matches!(cli.command, Command::Dev(_) | Command::Server(_)) {
+        open_files::raise_limit();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

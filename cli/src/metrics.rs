@@ -5,8 +5,6 @@
 
 mod process;
 
-pub(crate) use self::process::max_files as max_open_files;
-
 use std::fmt::Write;
 use std::time::SystemTime;
 

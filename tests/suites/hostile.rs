@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpSocket, TcpStream as AsyncStream};
 
 use crate::support::{Dev, run_to_end};
 
@@ -125,4 +127,61 @@ fn a_half_frame_followed_by_silence_costs_only_what_arrived() -> Result<()> {
     );
     drop(silent);
     node.stop()
+}
+
+const IDLE_CONNECTIONS: usize = 10_000;
+/// Files of a node and of this test beside those connections.
+const OTHER_FILES: u64 = 1_500;
+/// Addresses of this machine to connect from, as many clients would.
+const SOURCES: u8 = 20;
+
+/// A connection from an address of its own group, on which an ApiVersions request was answered: what a client does
+/// before it falls silent.
+async fn idle_connection(kafka: std::net::SocketAddr, number: usize) -> Result<AsyncStream> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let socket = TcpSocket::new_v4()?;
+    let source = u8::try_from(number % usize::from(SOURCES))? + 2;
+    socket.bind(([127, 0, 0, source], 0).into())?;
+    let mut stream = socket.connect(kafka).await?;
+    stream.write_all(&whole_frame(&header(18, 0))).await?;
+    let length = stream.read_u32().await?;
+    ensure!((10..10_000).contains(&length), "an answer of {length} bytes");
+    let mut answer = vec![0; length as usize];
+    stream.read_exact(&mut answer).await?;
+    Ok(stream)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_06_ten_thousand_idle_connections_are_held_and_cost_less_than_200_megabytes() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // The node and the clients are two processes, and both ends of a connection are a file.
+    if hard < IDLE_CONNECTIONS as u64 + OTHER_FILES {
+        eprintln!("skipped: ten_thousand_idle_connections: this machine allows {hard} open files");
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let folder = tempfile::tempdir()?;
+    let more = ["--set", "max.connections=12000"];
+    let any = ([127, 0, 0, 1], 0).into();
+    let node = tokio::task::block_in_place(|| Dev::start_on(folder.path(), any, &more))?;
+    tokio::task::block_in_place(|| still_serves(&node))?;
+    let before = node.resident_bytes()?;
+    let mut idle = Vec::with_capacity(IDLE_CONNECTIONS);
+    for number in 0..IDLE_CONNECTIONS {
+        idle.push(idle_connection(node.kafka, number).await?);
+    }
+    tokio::task::block_in_place(|| still_serves(&node))?;
+    let grown = node.resident_bytes()?.saturating_sub(before);
+    println!("{IDLE_CONNECTIONS} idle connections: {grown} bytes");
+    assert!(grown < 200_000_000, "the node grew by {grown} bytes");
+    // Every one of them is still held and served.
+    for stream in &mut idle {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        stream.write_all(&whole_frame(&header(18, 0))).await?;
+        let length = stream.read_u32().await?;
+        let mut answer = vec![0; length as usize];
+        stream.read_exact(&mut answer).await?;
+    }
+    drop(idle);
+    tokio::task::block_in_place(|| node.stop())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use highwater_storage::StdDisk;
 
 use super::ServerConfig;
-use crate::metrics::max_open_files;
+use crate::open_files;
 
 /// Segments and indexes of a few thousand partitions, and as many connections.
 const FILES_WANTED: u64 = 65_536;
@@ -29,10 +29,11 @@ pub(crate) fn look(config: &ServerConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     data_dir(&config.data_dir, &mut findings);
     ports(config, &mut findings);
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    if let Some(files) = max_open_files(&limits).filter(|files| *files < FILES_WANTED) {
+    if let Ok(files) = open_files::hard_limit()
+        && files < FILES_WANTED
+    {
         findings.push(Finding::Warning(format!(
-            "this process may open {files} files; {FILES_WANTED} are a good start (ulimit -n, LimitNOFILE=)"
+            "this process may open {files} files; {FILES_WANTED} are a good start (ulimit -Hn, LimitNOFILE=)"
         )));
     }
     if config.kafka.ip().is_unspecified() && config.advertised.is_none() {

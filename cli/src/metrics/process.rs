@@ -67,7 +67,7 @@ fn field(status: &str, name: &str) -> Option<f64> {
 }
 
 /// The soft limit of open files in the text of /proc/self/limits; `None` also where there is no limit.
-pub(crate) fn max_files(limits: &str) -> Option<u64> {
+fn max_files(limits: &str) -> Option<u64> {
     let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))?;
