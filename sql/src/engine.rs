@@ -79,8 +79,17 @@ impl Engine {
             catalog,
             config: Arc::new(config),
         };
-        let session = engine.session();
-        for declaration in &engine.config.declared_tables {
+        engine.declare_tables().await?;
+        Ok(engine)
+    }
+
+    async fn declare_tables(&self) -> Result<(), SqlError> {
+        // A session costs megabytes of functions and rules; a node that nobody asks in SQL never makes one.
+        if self.config.declared_tables.is_empty() {
+            return Ok(());
+        }
+        let session = self.session();
+        for declaration in &self.config.declared_tables {
             match only(parse(declaration)?)?.action()? {
                 Action::Declare(table) => session.declare(*table).await?,
                 _ => {
@@ -91,7 +100,7 @@ impl Engine {
                 }
             }
         }
-        Ok(engine)
+        Ok(())
     }
 
     /// A session: settings made with SET last as long as it.
