@@ -23,6 +23,12 @@ pub use fail_stop::{DiskFailure, FailStopDisk};
 /// Up to this size, parts are joined in memory: a copy costs less than a second system call.
 const JOIN_LIMIT_BYTES: usize = 64 * 1024;
 
+/// One call writes at most this much, up to a boundary of the same size. The page cache allocates folios as large as
+/// the write; up to 32 KiB they come from lists of pages that each processor keeps warm, larger ones from blocks that
+/// nobody has touched for long. Appending 0.5 GiB in writes of 1 MiB took 1.1 s of system time on a virtual
+/// machine (medians; ext4, Linux 6.18), in these pieces 0.1 s; the further calls cost 10 µs per MiB.
+const PIECE_BYTES: usize = 32 * 1024;
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
@@ -342,6 +348,17 @@ thread_local! {
     static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+fn write_in_pieces(file: &File, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
+    while bytes.len() > PIECE_BYTES {
+        let upto_boundary = PIECE_BYTES - (position % PIECE_BYTES as u64) as usize;
+        let (piece, rest) = bytes.split_at(upto_boundary);
+        file.write_all_at(piece, position)?;
+        position += upto_boundary as u64;
+        bytes = rest;
+    }
+    file.write_all_at(bytes, position)
+}
+
 impl DiskFile for StdFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         self.0.read_at(buf, position)
@@ -364,12 +381,12 @@ impl DiskFile for StdFile {
                 for part in parts {
                     joined.extend_from_slice(part);
                 }
-                self.0.write_all_at(joined, position)
+                write_in_pieces(&self.0, joined, position)
             });
         }
         let mut at = position;
         for part in parts {
-            self.0.write_all_at(part, at)?;
+            write_in_pieces(&self.0, part, at)?;
             at += part.len() as u64;
         }
         Ok(())
@@ -411,6 +428,26 @@ mod tests {
         read_exact_at(&*file, &mut bytes, 0).unwrap();
         assert_eq!(&bytes[..7], b"\0abcdef");
         assert_eq!(&bytes[7..], &large[..]);
+    }
+
+    #[test]
+    fn a_large_part_is_whole_wherever_its_pieces_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = StdDisk.open(&dir.path().join("f"), OpenMode::Create).unwrap();
+        let large: Vec<u8> = (0..3 * PIECE_BYTES + 5).map(|at| (at % 251) as u8).collect();
+        for position in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1] {
+            for len in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES, large.len()] {
+                file.set_len(0).unwrap();
+                file.write_all_at(&[&large[..len]], position as u64).unwrap();
+                let mut bytes = vec![0; position + large.len() + 1];
+                let read = read_up_to(&*file, &mut bytes, 0).unwrap();
+                assert_eq!(read, if len == 0 { 0 } else { position + len });
+                assert!(
+                    bytes[position..position + len] == large[..len],
+                    "{len} bytes at {position}"
+                );
+            }
+        }
     }
 
     #[test]
