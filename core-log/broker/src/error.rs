@@ -208,7 +208,10 @@ impl From<AlterError> for ApiError {
             AlterError::Config(ConfigError::NullValue { .. }) => ErrorCode::InvalidRequest,
             AlterError::Config(config) => config_code(config),
             AlterError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
-            AlterError::UnknownBroker { .. } | AlterError::DuplicateInRequest => ErrorCode::InvalidRequest,
+            AlterError::UnknownBroker { .. } | AlterError::InvalidGroup | AlterError::DuplicateInRequest => {
+                ErrorCode::InvalidRequest
+            }
+            AlterError::TooManyGroups => ErrorCode::PolicyViolation,
             _ => ErrorCode::UnknownServerError,
         };
         ApiError::new(code, error.to_string())

@@ -142,7 +142,7 @@ const _: () = assert!(MAX_WRITE_SEGMENTS <= 1024);
 pub struct Limits {
     /// Largest accepted frame in bytes; overridden by `socket.request.max.bytes`.
     pub max_frame_bytes: usize,
-    /// Bytes of requests being read or handled at a time, over the node.
+    /// Bytes of requests being read or handled at a time, over the node; overridden by `queued.max.request.bytes`.
     pub request_memory_bytes: usize,
     /// Bytes of fetch answers held at a time, over the node.
     pub response_memory_bytes: usize,

@@ -473,6 +473,9 @@ fn limits(config: &NodeConfig, properties: &BrokerProperties, settings: &BrokerS
     if properties.get("socket.request.max.bytes").is_some() {
         limits.max_frame_bytes = usize::try_from(settings.socket_request_max_bytes).unwrap_or(usize::MAX);
     }
+    if let Some(bytes) = settings.queued_max_request_bytes {
+        limits.request_memory_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
     if properties.get("max.connections").is_some() {
         limits.max_connections = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
     }
@@ -514,6 +517,10 @@ fn group_config(settings: &BrokerSettings) -> GroupConfig {
             .unwrap_or(defaults.offsets_retention_check_interval_ms),
         consumer_session_timeout_ms: u64::from(settings.group_consumer_session_timeout_ms),
         consumer_heartbeat_interval_ms: settings.group_consumer_heartbeat_interval_ms,
+        consumer_session_timeout_bounds_ms: u64::from(settings.group_consumer_min_session_timeout_ms)
+            ..=u64::from(settings.group_consumer_max_session_timeout_ms),
+        consumer_heartbeat_interval_bounds_ms: settings.group_consumer_min_heartbeat_interval_ms
+            ..=settings.group_consumer_max_heartbeat_interval_ms,
         consumer_max_group_size: usize::try_from(settings.group_consumer_max_size)
             .unwrap_or(usize::MAX)
             .min(defaults.consumer_max_group_size),

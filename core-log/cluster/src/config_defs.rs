@@ -1,4 +1,4 @@
-//! The registry of configuration keys: one table for topics, one for brokers.
+//! The registry of configuration keys: one table for topics, one for brokers, one for groups.
 //!
 //! Names, types, defaults and bounds are Kafka's (4.x), so that habits, files and tools carry over; the descriptions are
 //! our own. Everything that validates, lists or documents a key loops over these tables: CreateTopics, DescribeConfigs,
@@ -7,14 +7,15 @@
 //! Refuses: unknown keys (with a suggestion), values of the wrong type, values out of bounds. Keys of features that do
 //! not exist here (tiered storage, ZooKeeper) are unknown keys.
 //!
-//! Invariants: names are unique within a table; every default passes its own check; every synonym of a topic key is a
-//! row of the broker table. A test loops over both tables for each of them.
+//! Invariants: names are unique within a table; every default passes its own check; every synonym of a topic's or group's
+//! key is a row of the broker table. A test loops over the tables for each of them.
 
 mod broker;
+mod group;
 mod suggest;
 mod topic;
 
-pub use self::{broker::BROKER_CONFIGS, suggest::nearest, topic::TOPIC_CONFIGS};
+pub use self::{broker::BROKER_CONFIGS, group::GROUP_CONFIGS, suggest::nearest, topic::TOPIC_CONFIGS};
 
 /// How a value is written, with Kafka's type names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +69,8 @@ pub enum ConfigScope {
     Topic,
     /// Keys of a broker, or of all brokers.
     Broker,
+    /// Keys of one consumer group.
+    Group,
 }
 
 impl ConfigScope {
@@ -76,6 +79,7 @@ impl ConfigScope {
         match self {
             ConfigScope::Topic => "topic",
             ConfigScope::Broker => "broker",
+            ConfigScope::Group => "group",
         }
     }
 
@@ -84,6 +88,7 @@ impl ConfigScope {
         match self {
             ConfigScope::Topic => TOPIC_CONFIGS,
             ConfigScope::Broker => BROKER_CONFIGS,
+            ConfigScope::Group => GROUP_CONFIGS,
         }
     }
 
@@ -101,12 +106,12 @@ impl ConfigScope {
     }
 }
 
-/// A broker key that stands in for a topic key when the topic does not set it.
+/// A broker key that stands in for a topic's or group's key when that does not set it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Synonym {
     /// The broker key.
     pub name: &'static str,
-    /// What one unit of the broker key is in units of the topic key: 3,600,000 for hours against milliseconds.
+    /// What one unit of the broker key is in units of the other key: 3,600,000 for hours against milliseconds.
     pub factor: i64,
 }
 
@@ -123,7 +128,7 @@ pub struct ConfigDef {
     pub check: Check,
     /// Whether it can change at run time.
     pub update: UpdateMode,
-    /// Broker keys that supply a topic key's default, first one wins; empty in the broker table.
+    /// Broker keys that supply a topic's or group's default, first one wins; empty in the broker table.
     pub synonyms: &'static [Synonym],
     /// What it does, in one or two sentences.
     pub doc: &'static str,
@@ -199,6 +204,18 @@ pub enum ConfigError {
     /// Two keys contradict each other.
     #[error("config '{lower}' ({lower_value}) must not exceed '{upper}' ({upper_value})")]
     Contradiction {
+        /// The key whose value is too large.
+        lower: &'static str,
+        /// Its value.
+        lower_value: i64,
+        /// The key that bounds it.
+        upper: &'static str,
+        /// The bound.
+        upper_value: i64,
+    },
+    /// Two keys that may not even be equal contradict each other.
+    #[error("config '{lower}' ({lower_value}) must be below '{upper}' ({upper_value})")]
+    NotBelow {
         /// The key whose value is too large.
         lower: &'static str,
         /// Its value.
@@ -304,7 +321,7 @@ pub fn split_list(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const SCOPES: [ConfigScope; 2] = [ConfigScope::Topic, ConfigScope::Broker];
+    const SCOPES: [ConfigScope; 3] = [ConfigScope::Topic, ConfigScope::Broker, ConfigScope::Group];
 
     #[test]
     fn tables_are_sorted_and_free_of_duplicates() {
@@ -331,8 +348,8 @@ mod tests {
     }
 
     #[test]
-    fn every_synonym_is_a_broker_key_and_agrees_with_the_topic_default() {
-        for topic_key in TOPIC_CONFIGS {
+    fn every_synonym_is_a_broker_key_and_agrees_with_the_default_of_the_topic_or_group() {
+        for topic_key in TOPIC_CONFIGS.iter().chain(GROUP_CONFIGS) {
             assert!(topic_key.default.is_some(), "{} has no default", topic_key.name);
             for synonym in topic_key.synonyms {
                 let broker_key = ConfigScope::Broker.find(synonym.name).unwrap();

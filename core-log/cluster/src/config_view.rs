@@ -1,7 +1,7 @@
 //! Which value a config has, where it comes from, and what it would be otherwise (KIP-226, semantic 20).
 //!
-//! Order of precedence: the topic's own, the broker's dynamic, all brokers' dynamic, the node's properties, the table's
-//! default. For a topic key the last four are looked up under its broker synonyms.
+//! Order of precedence: the topic's or group's own, the broker's dynamic, all brokers' dynamic, the node's properties, the
+//! table's default. For a topic's or group's key the last four are looked up under its broker synonyms.
 
 use std::collections::BTreeMap;
 
@@ -48,6 +48,8 @@ pub enum ConfigSource {
     StaticBroker,
     /// From the registry (code 5).
     Default,
+    /// Set on the group (code 8).
+    Group,
 }
 
 impl ConfigSource {
@@ -59,6 +61,7 @@ impl ConfigSource {
             ConfigSource::DynamicDefaultBroker => 3,
             ConfigSource::StaticBroker => 4,
             ConfigSource::Default => 5,
+            ConfigSource::Group => 8,
         }
     }
 }
@@ -114,8 +117,22 @@ impl ConfigView<'_> {
     /// Every config of a topic that has these values of its own: what CreateTopics answers before the topic exists.
     pub fn topic_with(&self, overrides: &BTreeMap<String, String>) -> Vec<ResolvedConfig> {
         let rows = ConfigScope::Topic.table().iter();
-        rows.map(|def| self.resolve(def, overrides.get(def.name), def.synonyms))
-            .collect()
+        rows.map(|def| {
+            let own = overrides.get(def.name).map(|value| (ConfigSource::Topic, value));
+            self.resolve(def, own, def.synonyms)
+        })
+        .collect()
+    }
+
+    /// Every config of a consumer group, whether or not there is one of this name.
+    pub fn group(&self, group: &str) -> Vec<ResolvedConfig> {
+        let set = self.image.configs(&ConfigResource::Group(group.to_owned()));
+        let rows = ConfigScope::Group.table().iter();
+        rows.map(|def| {
+            let own = set.get(def.name).map(|value| (ConfigSource::Group, value));
+            self.resolve(def, own, def.synonyms)
+        })
+        .collect()
     }
 
     /// Every config of this broker.
@@ -176,15 +193,20 @@ impl ConfigView<'_> {
 
     /// Places are searched one after the other, each for all names, as Kafka does: a property file that sets
     /// `log.retention.hours` yields to a dynamic `log.retention.ms` and to nothing else.
-    fn resolve(&self, def: &'static ConfigDef, own: Option<&String>, names: &[Synonym]) -> ResolvedConfig {
+    fn resolve(
+        &self,
+        def: &'static ConfigDef,
+        own: Option<(ConfigSource, &String)>,
+        names: &[Synonym],
+    ) -> ResolvedConfig {
         let this_broker = self.image.configs(&ConfigResource::Broker(self.broker_id));
         let all_brokers = self.image.configs(&ConfigResource::AllBrokers);
         let mut found: Vec<(SynonymValue, i64)> = Vec::new();
-        if let Some(value) = own {
+        if let Some((source, value)) = own {
             let own = SynonymValue {
                 name: def.name,
                 value: value.clone(),
-                source: ConfigSource::Topic,
+                source,
             };
             found.push((own, 1));
         }
@@ -341,5 +363,58 @@ mod tests {
         let broker = view.broker_settings().unwrap();
         assert_eq!(broker.offsets_retention_ms, 7 * 60_000);
         assert_eq!(broker.offsets_topic_partitions, 50);
+    }
+
+    #[test]
+    fn a_groups_own_value_wins_over_that_of_the_brokers() {
+        let own = [(
+            ConfigResourceName::Group("g".into()),
+            "consumer.heartbeat.interval.ms",
+            "6000",
+        )];
+        let (image, properties) = (
+            image(&own),
+            properties(&[("group.consumer.session.timeout.ms", "50000")]),
+        );
+        let view = ConfigView {
+            image: &image,
+            broker_id: BrokerId::new(1),
+            properties: &properties,
+        };
+        let shown = |group: &str| -> Vec<String> {
+            let configs = view.group(group).into_iter();
+            configs
+                .map(|config| format!("{} {}", config.value.unwrap(), config.source.code()))
+                .collect()
+        };
+        assert_eq!(shown("g"), ["6000 8", "50000 4"]);
+        assert_eq!(shown("other"), ["5000 5", "50000 4"]);
+        assert_eq!(image.configured_groups().collect::<Vec<_>>(), ["g"]);
+    }
+
+    #[test]
+    fn broker_settings_that_contradict_each_other_are_refused() {
+        let refusal = |given: &[(&str, &str)]| {
+            let (image, properties) = (image(&[]), properties(given));
+            let view = ConfigView {
+                image: &image,
+                broker_id: BrokerId::new(1),
+                properties: &properties,
+            };
+            view.broker_settings().unwrap_err().to_string()
+        };
+        assert_eq!(
+            refusal(&[("group.consumer.session.timeout.ms", "44999")]),
+            "config 'group.consumer.min.session.timeout.ms' (45000) must not exceed \
+             'group.consumer.session.timeout.ms' (44999)"
+        );
+        assert_eq!(
+            refusal(&[("group.max.session.timeout.ms", "5")]),
+            "config 'group.min.session.timeout.ms' (6000) must not exceed 'group.max.session.timeout.ms' (5)"
+        );
+        assert_eq!(
+            refusal(&[("queued.max.request.bytes", "1000000")]),
+            "config 'socket.request.max.bytes' (104857600) must not exceed 'queued.max.request.bytes' (1000000)"
+        );
     }
 }

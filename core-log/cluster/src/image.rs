@@ -84,6 +84,8 @@ pub enum ConfigResource {
     Broker(BrokerId),
     /// All brokers (a broker resource with an empty name, KIP-226).
     AllBrokers,
+    /// A consumer group, which need not exist.
+    Group(String),
 }
 
 impl Default for MetadataImage {
@@ -147,6 +149,17 @@ impl MetadataImage {
     pub fn configs(&self, resource: &ConfigResource) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.configs.get(resource).unwrap_or(&NONE)
+    }
+
+    /// The groups that have configs of their own.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
+        let first = ConfigResource::Group(String::new());
+        self.configs
+            .range(first..)
+            .filter_map(|(resource, _)| match resource {
+                ConfigResource::Group(name) => Some(name.as_str()),
+                ConfigResource::Topic(_) | ConfigResource::Broker(_) | ConfigResource::AllBrokers => None,
+            })
     }
 
     /// The first producer id that nobody holds yet.
@@ -287,6 +300,7 @@ impl ConfigResource {
             ConfigResource::Topic(name) => ConfigResourceName::Topic(name.as_str().to_owned()),
             ConfigResource::Broker(id) => ConfigResourceName::Broker(id.get()),
             ConfigResource::AllBrokers => ConfigResourceName::AllBrokers,
+            ConfigResource::Group(name) => ConfigResourceName::Group(name.clone()),
         }
     }
 }

@@ -42,4 +42,4 @@ pub use record::{
     FeatureRecord, MetadataRecord, PartitionRecord, ProducerIdBlockRecord, QuotaName, RemoveTopicRecord,
     TopicRecord,
 };
-pub use settings::{BrokerSettings, CleanupPolicy, TopicSettings};
+pub use settings::{BrokerSettings, CleanupPolicy, GroupBounds, TopicSettings};

@@ -141,6 +141,8 @@ pub enum ConfigResourceName {
     Broker(i32),
     /// All brokers.
     AllBrokers,
+    /// A consumer group.
+    Group(String),
 }
 
 /// See [`MetadataRecord::ProducerIdBlock`].

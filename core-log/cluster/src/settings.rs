@@ -2,6 +2,8 @@
 //!
 //! Sentinels end here: "no limit" is `None`, and so is "never" for the flush keys.
 
+use std::collections::BTreeMap;
+
 use highwater_types::record::{Codec, Compression, TimestampType};
 
 use crate::{
@@ -131,8 +133,12 @@ pub struct BrokerSettings {
     pub fetch_max_bytes: u32,
     pub group_consumer_assignors: Vec<String>,
     pub group_consumer_heartbeat_interval_ms: i32,
+    pub group_consumer_max_heartbeat_interval_ms: i32,
+    pub group_consumer_max_session_timeout_ms: u32,
     pub group_consumer_max_size: u32,
     pub group_consumer_migration_policy: String,
+    pub group_consumer_min_heartbeat_interval_ms: i32,
+    pub group_consumer_min_session_timeout_ms: u32,
     pub group_consumer_session_timeout_ms: u32,
     pub group_initial_rebalance_delay_ms: u32,
     pub group_max_session_timeout_ms: i32,
@@ -163,6 +169,8 @@ pub struct BrokerSettings {
     pub offsets_topic_replication_factor: i16,
     pub offsets_topic_segment_bytes: u32,
     pub producer_id_expiration_ms: i64,
+    /// `None` leaves it to the node's limits.
+    pub queued_max_request_bytes: Option<i64>,
     pub quota_window_num: u32,
     pub quota_window_size_seconds: u32,
     pub socket_request_max_bytes: u32,
@@ -170,7 +178,40 @@ pub struct BrokerSettings {
 
 impl BrokerSettings {
     pub(crate) fn from_resolved(configs: &[ResolvedConfig]) -> Result<Self, ConfigError> {
-        let values = Values(configs);
+        let settings = Self::read(&Values(configs))?;
+        settings.check_together()?;
+        Ok(settings)
+    }
+
+    /// Refuses values that are fine one by one but contradict each other, as Kafka does at its start.
+    fn check_together(&self) -> Result<(), ConfigError> {
+        in_order(
+            (
+                "group.min.session.timeout.ms",
+                self.group_min_session_timeout_ms.into(),
+            ),
+            (
+                "group.max.session.timeout.ms",
+                self.group_max_session_timeout_ms.into(),
+            ),
+        )?;
+        if let Some(bytes) = self.queued_max_request_bytes {
+            in_order(
+                ("socket.request.max.bytes", self.socket_request_max_bytes.into()),
+                ("queued.max.request.bytes", bytes),
+            )?;
+        }
+        let groups = GroupBounds::of(self);
+        groups.check_values(
+            ("group.consumer.session.timeout.ms", groups.session_timeout_ms),
+            (
+                "group.consumer.heartbeat.interval.ms",
+                groups.heartbeat_interval_ms,
+            ),
+        )
+    }
+
+    fn read(values: &Values<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             auto_create_topics_enable: values.boolean("auto.create.topics.enable")?,
             connections_max_idle_ms: limit(values.long("connections.max.idle.ms")?),
@@ -181,8 +222,14 @@ impl BrokerSettings {
             fetch_max_bytes: values.size("fetch.max.bytes")?,
             group_consumer_assignors: values.list("group.consumer.assignors")?,
             group_consumer_heartbeat_interval_ms: values.int("group.consumer.heartbeat.interval.ms")?,
+            group_consumer_max_heartbeat_interval_ms: values
+                .int("group.consumer.max.heartbeat.interval.ms")?,
+            group_consumer_max_session_timeout_ms: values.size("group.consumer.max.session.timeout.ms")?,
             group_consumer_max_size: values.size("group.consumer.max.size")?,
             group_consumer_migration_policy: values.text("group.consumer.migration.policy")?,
+            group_consumer_min_heartbeat_interval_ms: values
+                .int("group.consumer.min.heartbeat.interval.ms")?,
+            group_consumer_min_session_timeout_ms: values.size("group.consumer.min.session.timeout.ms")?,
             group_consumer_session_timeout_ms: values.size("group.consumer.session.timeout.ms")?,
             group_initial_rebalance_delay_ms: values.size("group.initial.rebalance.delay.ms")?,
             group_max_session_timeout_ms: values.int("group.max.session.timeout.ms")?,
@@ -216,11 +263,102 @@ impl BrokerSettings {
             offsets_topic_replication_factor: values.replicas("offsets.topic.replication.factor")?,
             offsets_topic_segment_bytes: values.size("offsets.topic.segment.bytes")?,
             producer_id_expiration_ms: i64::from(values.int("producer.id.expiration.ms")?),
+            queued_max_request_bytes: Some(values.long("queued.max.request.bytes")?)
+                .filter(|bytes| *bytes > 0),
             quota_window_num: values.size("quota.window.num")?,
             quota_window_size_seconds: values.size("quota.window.size.seconds")?,
             socket_request_max_bytes: values.size("socket.request.max.bytes")?,
         })
     }
+}
+
+/// What the brokers let groups choose for themselves, and what groups have that chose nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the registry documents every key")]
+pub struct GroupBounds {
+    pub heartbeat_interval_ms: i64,
+    pub min_heartbeat_interval_ms: i64,
+    pub max_heartbeat_interval_ms: i64,
+    pub session_timeout_ms: i64,
+    pub min_session_timeout_ms: i64,
+    pub max_session_timeout_ms: i64,
+}
+
+/// A key and its value.
+type Named = (&'static str, i64);
+
+impl GroupBounds {
+    /// The bounds that a broker's settings set.
+    pub fn of(settings: &BrokerSettings) -> Self {
+        Self {
+            heartbeat_interval_ms: settings.group_consumer_heartbeat_interval_ms.into(),
+            min_heartbeat_interval_ms: settings.group_consumer_min_heartbeat_interval_ms.into(),
+            max_heartbeat_interval_ms: settings.group_consumer_max_heartbeat_interval_ms.into(),
+            session_timeout_ms: settings.group_consumer_session_timeout_ms.into(),
+            min_session_timeout_ms: settings.group_consumer_min_session_timeout_ms.into(),
+            max_session_timeout_ms: settings.group_consumer_max_session_timeout_ms.into(),
+        }
+    }
+
+    /// Whether a group may have these configs, which passed the registry's checks.
+    pub(crate) fn check(&self, configs: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+        let value = |key: &'static str, default| {
+            let set = configs.get(key).and_then(|value| value.parse().ok());
+            (key, set.unwrap_or(default))
+        };
+        self.check_values(
+            value("consumer.session.timeout.ms", self.session_timeout_ms),
+            value("consumer.heartbeat.interval.ms", self.heartbeat_interval_ms),
+        )
+    }
+
+    fn check_values(&self, session: Named, heartbeat: Named) -> Result<(), ConfigError> {
+        in_order(
+            (
+                "group.consumer.min.session.timeout.ms",
+                self.min_session_timeout_ms,
+            ),
+            session,
+        )?;
+        in_order(
+            session,
+            (
+                "group.consumer.max.session.timeout.ms",
+                self.max_session_timeout_ms,
+            ),
+        )?;
+        let least = (
+            "group.consumer.min.heartbeat.interval.ms",
+            self.min_heartbeat_interval_ms,
+        );
+        in_order(least, heartbeat)?;
+        let most = (
+            "group.consumer.max.heartbeat.interval.ms",
+            self.max_heartbeat_interval_ms,
+        );
+        in_order(heartbeat, most)?;
+        if heartbeat.1 < session.1 {
+            return Ok(());
+        }
+        Err(ConfigError::NotBelow {
+            lower: heartbeat.0,
+            lower_value: heartbeat.1,
+            upper: session.0,
+            upper_value: session.1,
+        })
+    }
+}
+
+fn in_order(lower: Named, upper: Named) -> Result<(), ConfigError> {
+    if lower.1 <= upper.1 {
+        return Ok(());
+    }
+    Err(ConfigError::Contradiction {
+        lower: lower.0,
+        lower_value: lower.1,
+        upper: upper.0,
+        upper_value: upper.1,
+    })
 }
 
 /// Kafka writes "no limit" as any negative number.

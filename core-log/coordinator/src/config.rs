@@ -1,8 +1,11 @@
 //! The settings of consumer groups, under Kafka's names and with Kafka's defaults.
 
+use std::ops::RangeInclusive;
+
 use crate::consumer::assignor::AssignorKind;
 use crate::consumer::migrate::MigrationPolicy;
 use crate::limits;
+use crate::topics::GroupSettings;
 
 /// Settings of every group of a shard. Fields name the Kafka setting they stand for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +39,37 @@ pub struct GroupConfig {
     pub consumer_session_timeout_ms: u64,
     /// `group.consumer.heartbeat.interval.ms` (5 s): how often its members are told to send a heartbeat.
     pub consumer_heartbeat_interval_ms: i32,
+    /// `group.consumer.min.session.timeout.ms` to `group.consumer.max.session.timeout.ms`: what is set for a group counts
+    /// within these bounds.
+    pub consumer_session_timeout_bounds_ms: RangeInclusive<u64>,
+    /// `group.consumer.min.heartbeat.interval.ms` to `group.consumer.max.heartbeat.interval.ms`, the same.
+    pub consumer_heartbeat_interval_bounds_ms: RangeInclusive<i32>,
     /// `group.consumer.max.size`.
     pub consumer_max_group_size: usize,
     /// `group.consumer.assignors`; the first one is the default. Never empty.
     pub consumer_assignors: Vec<AssignorKind>,
     /// `group.consumer.migration.policy`.
     pub migration_policy: MigrationPolicy,
+}
+
+impl GroupConfig {
+    /// How long a member of a consumer group may be silent.
+    pub(crate) fn session_timeout_ms(&self, set: GroupSettings) -> u64 {
+        let bounds = &self.consumer_session_timeout_bounds_ms;
+        let own = set.session_timeout_ms;
+        own.map_or(self.consumer_session_timeout_ms, |ms| {
+            ms.min(*bounds.end()).max(*bounds.start())
+        })
+    }
+
+    /// How often its members are told to send a heartbeat.
+    pub(crate) fn heartbeat_interval_ms(&self, set: GroupSettings) -> i32 {
+        let bounds = &self.consumer_heartbeat_interval_bounds_ms;
+        let own = set.heartbeat_interval_ms;
+        own.map_or(self.consumer_heartbeat_interval_ms, |ms| {
+            ms.min(*bounds.end()).max(*bounds.start())
+        })
+    }
 }
 
 impl Default for GroupConfig {
@@ -61,6 +89,8 @@ impl Default for GroupConfig {
             offsets_retention_check_interval_ms: 10 * 60 * 1_000,
             consumer_session_timeout_ms: 45_000,
             consumer_heartbeat_interval_ms: 5_000,
+            consumer_session_timeout_bounds_ms: 45_000..=60_000,
+            consumer_heartbeat_interval_bounds_ms: 5_000..=15_000,
             consumer_max_group_size: limits::DEFAULT_GROUP_MAX_SIZE,
             consumer_assignors: vec![AssignorKind::Uniform, AssignorKind::Range],
             migration_policy: MigrationPolicy::default(),

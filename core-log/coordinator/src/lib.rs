@@ -55,4 +55,4 @@ pub use effects::{ClientContext, CoordinatorRecord, Effects, GroupRequest, Monot
 pub use records::ReplayError;
 pub use routing::{Routed, merge_responses, partition_for_group, route};
 pub use shard::GroupShard;
-pub use topics::{TopicFacts, Topics};
+pub use topics::{GroupSettings, TopicFacts, Topics};

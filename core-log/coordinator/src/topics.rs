@@ -1,4 +1,5 @@
-//! What consumer groups must know of topics: names, ids, numbers of partitions (KIP-848).
+//! What consumer groups must know of the cluster: topics with their names, ids and numbers of partitions (KIP-848), and what
+//! was set for a group.
 //!
 //! The host hands in a view of its metadata; the shard asks and never keeps an answer beyond one call.
 
@@ -17,7 +18,16 @@ pub struct TopicFacts {
     pub partition_count: i32,
 }
 
-/// A view of the cluster's topics at one moment.
+/// What was set for one group, within bounds that the broker had when it was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupSettings {
+    /// `consumer.session.timeout.ms`.
+    pub session_timeout_ms: Option<u64>,
+    /// `consumer.heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: Option<i32>,
+}
+
+/// A view of the cluster's topics, and of its groups' settings, at one moment.
 pub trait Topics: Debug + Send + Sync {
     /// A number that changes whenever an answer of the other methods does.
     fn version(&self) -> u64;
@@ -27,6 +37,10 @@ pub trait Topics: Debug + Send + Sync {
     fn name_of(&self, id: Uuid) -> Option<ByteString>;
     /// Shows every topic name to `visit`, in any order.
     fn each_name(&self, visit: &mut dyn FnMut(&str));
+    /// What was set for this group.
+    fn group_settings(&self, _group: &str) -> GroupSettings {
+        GroupSettings::default()
+    }
 }
 
 /// A cluster without topics.

@@ -184,6 +184,12 @@ public final class Tools {
         says(run(kafka.admin.ConfigCommand::main, "", 1, with(of, "--alter", "--add-config", "segment.bytes=-7")), "segment.bytes");
         says(run(kafka.admin.ConfigCommand::main, "--bootstrap-server", bootstrap, "--entity-type", "brokers", "--entity-name", "1",
             "--describe", "--all"), "log.segment.bytes");
+        String[] group = {"--bootstrap-server", bootstrap, "--entity-type", "groups", "--entity-name", topic};
+        run(kafka.admin.ConfigCommand::main, with(group, "--alter", "--add-config", "consumer.session.timeout.ms=50000"));
+        says(run(kafka.admin.ConfigCommand::main, with(group, "--describe")), "DYNAMIC_GROUP_CONFIG:consumer.session.timeout.ms=50000");
+        says(run(kafka.admin.ConfigCommand::main, "", 1, with(group, "--alter", "--add-config", "consumer.session.timeout.ms=500")),
+            "consumer.session.timeout.ms");
+        run(kafka.admin.ConfigCommand::main, with(group, "--alter", "--delete-config", "consumer.session.timeout.ms"));
     }
 
     private static String[] with(String[] first, String... more) {

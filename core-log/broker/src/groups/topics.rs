@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use highwater_cluster::MetadataImage;
-use highwater_coordinator::{TopicFacts, Topics};
+use highwater_cluster::{ConfigResource, MetadataImage};
+use highwater_coordinator::{GroupSettings, TopicFacts, Topics};
 use highwater_types::{TopicId, Uuid};
 
 /// One version of the metadata.
@@ -27,6 +27,19 @@ impl Topics for ImageTopics {
     fn name_of(&self, id: Uuid) -> Option<ByteString> {
         let topic = self.0.topic_by_id(TopicId::new(id))?;
         Some(ByteString::from(topic.name.as_str()))
+    }
+
+    fn group_settings(&self, group: &str) -> GroupSettings {
+        let set = self.0.configs(&ConfigResource::Group(group.to_owned()));
+        // The registry let only numbers through.
+        GroupSettings {
+            session_timeout_ms: set
+                .get("consumer.session.timeout.ms")
+                .and_then(|ms| ms.parse().ok()),
+            heartbeat_interval_ms: set
+                .get("consumer.heartbeat.interval.ms")
+                .and_then(|ms| ms.parse().ok()),
+        }
     }
 
     fn each_name(&self, visit: &mut dyn FnMut(&str)) {

@@ -13,8 +13,8 @@ use crate::broker::Broker;
 /// From this version on a request names the kinds it wants.
 const FIRST_WITH_KINDS: i16 = 1;
 
-/// The resources of the kinds asked for, or of all kinds. Nobody subscribes to client metrics here, and no group has
-/// configs of its own.
+/// The resources of the kinds asked for, or of all kinds; of groups those that have configs of their own. Nobody
+/// subscribes to client metrics here.
 pub(crate) fn handle(
     broker: &Arc<Broker>,
     version: i16,
@@ -52,6 +52,7 @@ pub(crate) fn handle(
     );
     list(BROKER_LOGGER, brokers.clone());
     list(BROKER, brokers);
+    list(GROUP, image.configured_groups().map(str::to_owned).collect());
     ListConfigResourcesResponse {
         config_resources,
         ..Default::default()

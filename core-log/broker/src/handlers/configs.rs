@@ -8,7 +8,7 @@ use highwater_cluster::config_defs::ConfigType;
 use highwater_cluster::decide::{
     self, AlterError, ConfigChange, ConfigOperation, ConfigReplacement, Outcome, RequestedResource,
 };
-use highwater_cluster::{ConfigResource, MetadataImage, MetadataRecord, ResolvedConfig};
+use highwater_cluster::{ConfigResource, GroupBounds, MetadataImage, MetadataRecord, ResolvedConfig};
 use highwater_types::TopicName;
 use highwater_wire::ErrorCode;
 use highwater_wire::messages::describe_configs_request::DescribeConfigsResource;
@@ -80,6 +80,7 @@ fn resolve(
     let view = broker.configs(image);
     match requested.find(image)? {
         ConfigResource::Topic(name) => Ok(view.topic(&name)),
+        ConfigResource::Group(name) => Ok(view.group(&name)),
         ConfigResource::AllBrokers => Ok(view.all_brokers()),
         ConfigResource::Broker(id) if id == broker.node_id => Ok(view.broker()),
         ConfigResource::Broker(id) => {
@@ -148,12 +149,13 @@ fn requested(resource_type: i8, name: &str) -> Result<RequestedResource, ApiErro
             let message = "log levels are chosen when the node starts (RUST_LOG), not by config";
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
         }
-        CLIENT_METRICS | GROUP => {
-            let message = "groups and client metrics have no configs of their own here";
+        GROUP => Ok(RequestedResource::Group(name.to_owned())),
+        CLIENT_METRICS => {
+            let message = "clients cannot subscribe to send their metrics here";
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
         }
         other => {
-            let message = format!("no resource is of type {other}; use topic (2) or broker (4)");
+            let message = format!("no resource is of type {other}; use topic (2), broker (4) or group (32)");
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
         }
     }
@@ -178,7 +180,8 @@ pub(crate) async fn alter(
         });
         (kind, name, change)
     });
-    let decide = decide::incremental_alter_configs;
+    let bounds = GroupBounds::of(&broker.settings);
+    let decide = |image: &_, changes: &[_]| decide::incremental_alter_configs(image, changes, &bounds);
     let altered = commit(broker, changes.collect(), request.validate_only, decide).await;
     let responses = altered
         .into_iter()
@@ -217,7 +220,8 @@ pub(crate) async fn replace(broker: &Arc<Broker>, request: AlterConfigsRequest) 
         });
         (kind, name, replacement)
     });
-    let decide = decide::alter_configs;
+    let bounds = GroupBounds::of(&broker.settings);
+    let decide = |image: &_, changes: &[_]| decide::alter_configs(image, changes, &bounds);
     let altered = commit(broker, replacements.collect(), request.validate_only, decide).await;
     let responses = altered
         .into_iter()
@@ -312,6 +316,7 @@ fn named(resource: RequestedResource) -> (i8, ByteString) {
     match resource {
         RequestedResource::Topic(name) => (TOPIC, name.into()),
         RequestedResource::Broker(name) => (BROKER, name.into()),
+        RequestedResource::Group(name) => (GROUP, name.into()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What administrators ask: topics, configs, elections, log directories, features, quorum, producers.
 
+mod group_configs;
 mod hostile;
 mod requests;
 mod semantics;

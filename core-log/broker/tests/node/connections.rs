@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use highwater_broker::Limits;
 use highwater_wire::messages::metadata_request::MetadataRequestTopic;
 use highwater_wire::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest};
-use highwater_wire::{ErrorCode, ResponseBody};
+use highwater_wire::{ApiKey, ErrorCode, RequestHeader, ResponseBody, encode_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -318,5 +318,42 @@ async fn idle_connections_are_cheap() {
         "{grown}"
     );
     drop((warm_up, open));
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queued_max_request_bytes_bounds_what_is_read_over_all_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let tight = [
+        ("socket.request.max.bytes", "8000"),
+        ("queued.max.request.bytes", "8000"),
+    ];
+    let (node, address) = start_with(dir.path(), Limits::default(), &tight).await;
+    let (mut slow, mut other) = (Wire::connect(address).await, Wire::connect(address).await);
+    slow.create("t", 1, &[]).await;
+    other.metadata("t").await;
+    let header = RequestHeader::new(ApiKey::Produce, 9, 77, None);
+    let body = produce_request("t", batch(&[&"x".repeat(7_500)]), -1);
+    let frame = encode_request(&header, &body.into()).into_bytes();
+    let (begun, rest) = frame.split_at(frame.len() / 2);
+    slow.stream.write_all(begun).await.unwrap();
+    // Once the beginning has arrived, there is no room for another request but a tiny one.
+    let small = produce_request("t", batch(&[&"y".repeat(1_000)]), -1);
+    for attempt in 0.. {
+        assert!(attempt < 500, "nobody waits");
+        other.send(9, small.clone()).await;
+        let soon = Duration::from_millis(300);
+        if tokio::time::timeout(soon, other.stream.peek(&mut [0]))
+            .await
+            .is_err()
+        {
+            break;
+        }
+        other.receive().await;
+    }
+    slow.stream.write_all(rest).await.unwrap();
+    assert!(slow.read_frame().await.is_some());
+    let answered = tokio::time::timeout(Duration::from_secs(20), other.receive());
+    answered.await.expect("read as soon as there is room");
     node.shutdown().await.unwrap();
 }

@@ -33,6 +33,7 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "0"),
     // Members must still be there when a busy machine comes back to them.
     ("group.max.session.timeout.ms", "1800000"),
+    ("group.consumer.max.session.timeout.ms", "600000"),
     ("group.consumer.session.timeout.ms", "600000"),
     ("offsets.topic.num.partitions", "1"),
     ("offsets.topic.segment.bytes", "1048576"),

@@ -1,20 +1,27 @@
 //! The key a person probably meant.
 
-use super::{ConfigScope, TOPIC_CONFIGS};
+use super::{ConfigDef, ConfigScope, GROUP_CONFIGS, TOPIC_CONFIGS};
 
 /// The known key closest to an unknown one: its counterpart in the other table if it has one (`log.retention.ms` for
 /// `retention.ms`), else the one with the fewest edits, if they are few.
 pub(super) fn closest(scope: ConfigScope, key: &str) -> Option<&'static str> {
     let lower = key.to_ascii_lowercase().replace(['_', '-'], ".");
-    let counterpart = TOPIC_CONFIGS.iter().find_map(|row| match scope {
-        ConfigScope::Topic => row
-            .synonyms
+    let with_synonym = |table: &'static [ConfigDef]| {
+        table
             .iter()
-            .any(|synonym| synonym.name == lower)
-            .then_some(row.name),
-        ConfigScope::Broker if row.name == lower => row.synonyms.first().map(|synonym| synonym.name),
-        ConfigScope::Broker => None,
-    });
+            .find(|row| row.synonyms.iter().any(|synonym| synonym.name == lower))
+            .map(|row| row.name)
+    };
+    let counterpart = match scope {
+        ConfigScope::Topic => with_synonym(TOPIC_CONFIGS),
+        ConfigScope::Group => with_synonym(GROUP_CONFIGS),
+        ConfigScope::Broker => TOPIC_CONFIGS
+            .iter()
+            .chain(GROUP_CONFIGS)
+            .find(|row| row.name == lower)
+            .and_then(|row| row.synonyms.first())
+            .map(|synonym| synonym.name),
+    };
     counterpart.or_else(|| nearest(&lower, scope.table().iter().map(|row| row.name)))
 }
 

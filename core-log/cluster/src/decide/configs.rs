@@ -9,6 +9,7 @@ use crate::{
     config_defs::{ConfigDef, ConfigError, ConfigScope, ConfigType, UpdateMode, split_list},
     image::{ConfigResource, MetadataImage},
     record::{ConfigRecord, MetadataRecord},
+    settings::GroupBounds,
 };
 
 /// A resource as a request names it.
@@ -18,7 +19,15 @@ pub enum RequestedResource {
     Topic(String),
     /// A broker, by number as given; no text at all means all brokers (KIP-226).
     Broker(String),
+    /// A consumer group, which need not exist.
+    Group(String),
 }
+
+/// Groups with configs of their own: whoever may change configs may name groups that do not exist.
+const MAX_CONFIGURED_GROUPS: usize = 10_000;
+
+/// Longest name of a group that may have configs.
+const MAX_GROUP_NAME_BYTES: usize = 1_024;
 
 /// One operation on one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +79,14 @@ pub enum AlterError {
         /// The text as given.
         name: String,
     },
+    /// No name, or one that is too long: INVALID_REQUEST (42).
+    #[error(
+        "configs belong to a group of 1 to {MAX_GROUP_NAME_BYTES} bytes; groups have no default of their own"
+    )]
+    InvalidGroup,
+    /// Too many groups have configs: POLICY_VIOLATION (44).
+    #[error("{MAX_CONFIGURED_GROUPS} groups have configs, as many as may; delete some first")]
+    TooManyGroups,
     /// The resource is named more than once: INVALID_REQUEST (42).
     #[error("the request names this resource more than once")]
     DuplicateInRequest,
@@ -79,7 +96,7 @@ impl RequestedResource {
     /// The resource of that name.
     ///
     /// # Errors
-    /// [`AlterError::UnknownTopic`], [`AlterError::UnknownBroker`].
+    /// [`AlterError::UnknownTopic`], [`AlterError::UnknownBroker`], [`AlterError::InvalidGroup`].
     pub fn find(&self, image: &MetadataImage) -> Result<ConfigResource, AlterError> {
         match self {
             RequestedResource::Topic(name) => {
@@ -98,6 +115,10 @@ impl RequestedResource {
                 id.map(ConfigResource::Broker)
                     .ok_or_else(|| AlterError::UnknownBroker { name: name.clone() })
             }
+            RequestedResource::Group(name) => match name.len() {
+                1..=MAX_GROUP_NAME_BYTES => Ok(ConfigResource::Group(name.clone())),
+                _ => Err(AlterError::InvalidGroup),
+            },
         }
     }
 }
@@ -108,6 +129,7 @@ impl ConfigResource {
         match self {
             ConfigResource::Topic(_) => ConfigScope::Topic,
             ConfigResource::Broker(_) | ConfigResource::AllBrokers => ConfigScope::Broker,
+            ConfigResource::Group(_) => ConfigScope::Group,
         }
     }
 
@@ -115,7 +137,7 @@ impl ConfigResource {
     pub fn topic(&self) -> Option<&TopicName> {
         match self {
             ConfigResource::Topic(name) => Some(name),
-            ConfigResource::Broker(_) | ConfigResource::AllBrokers => None,
+            ConfigResource::Broker(_) | ConfigResource::AllBrokers | ConfigResource::Group(_) => None,
         }
     }
 }
@@ -125,7 +147,9 @@ impl ConfigResource {
 pub fn incremental_alter_configs(
     image: &MetadataImage,
     changes: &[ConfigChange],
+    groups: &GroupBounds,
 ) -> Vec<Outcome<RequestedResource, Vec<MetadataRecord>, AlterError>> {
+    let mut together = Together::new(image, groups);
     let decide = |(subject, change): (RequestedResource, Option<&ConfigChange>)| {
         let decided = change.ok_or(AlterError::DuplicateInRequest).and_then(|change| {
             let resource = change.resource.find(image)?;
@@ -142,7 +166,8 @@ pub fn incremental_alter_configs(
                     None => wanted.remove(key),
                 };
             }
-            records_between(&resource, current, &wanted)
+            together.check(&resource, current, &wanted)?;
+            Ok(records_between(&resource, current, &wanted))
         });
         Outcome {
             subject,
@@ -159,7 +184,9 @@ pub fn incremental_alter_configs(
 pub fn alter_configs(
     image: &MetadataImage,
     replacements: &[ConfigReplacement],
+    groups: &GroupBounds,
 ) -> Vec<Outcome<RequestedResource, Vec<MetadataRecord>, AlterError>> {
+    let mut together = Together::new(image, groups);
     let decide = |(subject, replacement): (RequestedResource, Option<&ConfigReplacement>)| {
         let decided = replacement
             .ok_or(AlterError::DuplicateInRequest)
@@ -173,7 +200,9 @@ pub fn alter_configs(
                         return Err(ConfigError::DuplicateKey { key: key.clone() }.into());
                     }
                 }
-                records_between(&resource, image.configs(&resource), &wanted)
+                let current = image.configs(&resource);
+                together.check(&resource, current, &wanted)?;
+                Ok(records_between(&resource, current, &wanted))
             });
         Outcome {
             subject,
@@ -230,15 +259,48 @@ fn operate(
     checked(row, Some(&list.join(","))).map(Some)
 }
 
+/// Refuses configs that are fine one by one but not together, or not beside those of others.
+struct Together<'a> {
+    groups: &'a GroupBounds,
+    /// Groups that may still get their first config.
+    groups_left: usize,
+}
+
+impl<'a> Together<'a> {
+    fn new(image: &MetadataImage, groups: &'a GroupBounds) -> Self {
+        Self {
+            groups,
+            groups_left: MAX_CONFIGURED_GROUPS.saturating_sub(image.configured_groups().count()),
+        }
+    }
+
+    fn check(
+        &mut self,
+        resource: &ConfigResource,
+        current: &BTreeMap<String, String>,
+        wanted: &BTreeMap<String, String>,
+    ) -> Result<(), AlterError> {
+        match resource {
+            ConfigResource::Topic(_) => check_together(wanted)?,
+            ConfigResource::Group(_) => {
+                self.groups.check(wanted)?;
+                if current.is_empty() && !wanted.is_empty() {
+                    let left = self.groups_left.checked_sub(1);
+                    self.groups_left = left.ok_or(AlterError::TooManyGroups)?;
+                }
+            }
+            ConfigResource::Broker(_) | ConfigResource::AllBrokers => {}
+        }
+        Ok(())
+    }
+}
+
 /// What turns one set of configs into another; nothing for keys that stay.
 fn records_between(
     resource: &ConfigResource,
     current: &BTreeMap<String, String>,
     wanted: &BTreeMap<String, String>,
-) -> Result<Vec<MetadataRecord>, AlterError> {
-    if resource.topic().is_some() {
-        check_together(wanted)?;
-    }
+) -> Vec<MetadataRecord> {
     let record = |key: &String, value: Option<&String>| {
         let (resource, key, value) = (resource.stored_name(), key.clone(), value.cloned());
         MetadataRecord::Config(ConfigRecord { resource, key, value })
@@ -250,9 +312,8 @@ fn records_between(
     let changed = wanted
         .iter()
         .filter(|(key, value)| current.get(*key) != Some(*value));
-    Ok(gone
-        .chain(changed.map(|(key, value)| record(key, Some(value))))
-        .collect())
+    gone.chain(changed.map(|(key, value)| record(key, Some(value))))
+        .collect()
 }
 
 /// Refuses topic configs that are fine one by one but contradict each other.

@@ -132,7 +132,9 @@ impl GroupShard {
         let response = ConsumerGroupHeartbeatResponse {
             member_id: Some(member_id.clone()),
             member_epoch: member.current.epoch,
-            heartbeat_interval_ms: self.config.consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms: self
+                .config
+                .heartbeat_interval_ms(self.topics.group_settings(&group_id)),
             assignment: tells_assignment.then(|| assignment_of(&member)),
             ..Default::default()
         };

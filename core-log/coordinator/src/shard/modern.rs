@@ -179,7 +179,9 @@ impl GroupShard {
     ) {
         let timeout_ms = match &member.metadata.classic {
             Some(classic) => waiting_ms(classic.session_timeout_ms),
-            None => self.config.consumer_session_timeout_ms,
+            None => self
+                .config
+                .session_timeout_ms(self.topics.group_settings(group_id)),
         };
         let key = TimerKey::Session {
             group: group_id.clone(),

@@ -345,7 +345,8 @@ async fn semantic_20_each_resource_has_its_own_error() {
         (BROKER, "", ErrorCode::None),
         (8, "1", ErrorCode::InvalidRequest),
         (16, "sub", ErrorCode::InvalidRequest),
-        (32, "group", ErrorCode::InvalidRequest),
+        (32, "group", ErrorCode::None),
+        (32, "", ErrorCode::InvalidRequest),
         (99, "", ErrorCode::InvalidRequest),
     ] {
         let described = admin.describe(resource_type, name).await;

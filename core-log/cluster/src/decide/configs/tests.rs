@@ -5,6 +5,15 @@ use highwater_types::Uuid;
 use super::*;
 use crate::record::{BrokerRecord, ConfigResourceName, TopicRecord};
 
+const BOUNDS: GroupBounds = GroupBounds {
+    heartbeat_interval_ms: 5_000,
+    min_heartbeat_interval_ms: 1_000,
+    max_heartbeat_interval_ms: 50_000,
+    session_timeout_ms: 45_000,
+    min_session_timeout_ms: 10_000,
+    max_session_timeout_ms: 60_000,
+};
+
 fn image() -> MetadataImage {
     let broker = BrokerRecord {
         broker_id: 1,
@@ -71,6 +80,7 @@ fn change(resource: RequestedResource, operations: &[(&str, ConfigOperation)]) -
     after(incremental_alter_configs(
         &image(),
         &[ConfigChange { resource, operations }],
+        &BOUNDS,
     ))
 }
 
@@ -154,6 +164,7 @@ fn a_replacement_drops_what_it_does_not_mention() {
                 resource: topic(),
                 configs,
             }],
+            &BOUNDS,
         ))
     };
     let lines = [
@@ -177,7 +188,71 @@ fn a_resource_named_twice_does_not_change() {
         operations: vec![],
     };
     assert_eq!(
-        after(incremental_alter_configs(&image(), &[change.clone(), change])),
+        after(incremental_alter_configs(
+            &image(),
+            &[change.clone(), change],
+            &BOUNDS
+        )),
         "the request names this resource more than once"
     );
+}
+
+#[test]
+fn groups_choose_within_the_brokers_bounds_and_need_not_exist() {
+    use ConfigOperation::Set;
+    const SESSION: &str = "consumer.session.timeout.ms";
+    const HEARTBEAT: &str = "consumer.heartbeat.interval.ms";
+    let on = |group: &str, operations: &[(&str, &str)]| {
+        let operations: Vec<_> = operations
+            .iter()
+            .map(|(key, text)| (*key, Set(value(text))))
+            .collect();
+        change(RequestedResource::Group(group.into()), &operations)
+    };
+    let lines = [
+        on("g", &[(SESSION, "30000"), (HEARTBEAT, "29999")]),
+        on("g", &[(SESSION, "9999")]),
+        on("g", &[(SESSION, "60001")]),
+        on("g", &[(HEARTBEAT, "999")]),
+        on("g", &[(HEARTBEAT, "50001")]),
+        on("g", &[(HEARTBEAT, "45000")]),
+        on("g", &[(SESSION, "0")]),
+        on("g", &[("group.consumer.session.timeout.ms", "45000")]),
+        on("", &[(SESSION, "30000")]),
+        on(&"g".repeat(2_000), &[]),
+    ];
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+        2 record(s): consumer.heartbeat.interval.ms=29999 consumer.session.timeout.ms=30000
+        config 'group.consumer.min.session.timeout.ms' (10000) must not exceed 'consumer.session.timeout.ms' (9999)
+        config 'consumer.session.timeout.ms' (60001) must not exceed 'group.consumer.max.session.timeout.ms' (60000)
+        config 'group.consumer.min.heartbeat.interval.ms' (1000) must not exceed 'consumer.heartbeat.interval.ms' (999)
+        config 'consumer.heartbeat.interval.ms' (50001) must not exceed 'group.consumer.max.heartbeat.interval.ms' (50000)
+        config 'consumer.heartbeat.interval.ms' (45000) must be below 'consumer.session.timeout.ms' (45000)
+        config 'consumer.session.timeout.ms' cannot be '0': expected a whole number of 32 bits, at least 1
+        unknown group config 'group.consumer.session.timeout.ms'; did you mean 'consumer.session.timeout.ms'?
+        configs belong to a group of 1 to 1024 bytes; groups have no default of their own
+        configs belong to a group of 1 to 1024 bytes; groups have no default of their own
+    "#);
+}
+
+#[test]
+fn not_everybody_can_be_given_configs() {
+    let on = |group: String| ConfigChange {
+        resource: RequestedResource::Group(group),
+        operations: vec![(
+            "consumer.session.timeout.ms".to_owned(),
+            ConfigOperation::Set(value("30000")),
+        )],
+    };
+    let many: Vec<_> = (0..MAX_CONFIGURED_GROUPS + 1)
+        .map(|at| on(format!("g{at}")))
+        .collect();
+    let mut outcomes = incremental_alter_configs(&image(), &many, &BOUNDS);
+    let last = outcomes.pop().unwrap();
+    assert_eq!(last.result, Err(AlterError::TooManyGroups));
+    let records = outcomes.into_iter().flat_map(|outcome| outcome.result.unwrap());
+    let full = image().apply(&records.collect::<Vec<_>>()).unwrap();
+    let outcomes = incremental_alter_configs(&full, &[on("another".into()), on("g7".into())], &BOUNDS);
+    assert_eq!(outcomes[0].result, Err(AlterError::TooManyGroups));
+    assert_eq!(outcomes[1].result, Ok(vec![]));
 }
