@@ -159,6 +159,12 @@ impl Node {
         Session::new(Arc::clone(&self.broker), info)
     }
 
+    /// What the handlers share.
+    #[cfg(test)]
+    pub(crate) fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
     /// The broker's id.
     pub fn node_id(&self) -> BrokerId {
         self.broker.node_id
