@@ -97,3 +97,29 @@ impl Default for GroupConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_for_a_group_counts_within_the_bounds_of_the_broker_and_nothing_set_is_the_brokers_own() {
+        let config = GroupConfig {
+            consumer_session_timeout_bounds_ms: 10_000..=60_000,
+            consumer_heartbeat_interval_bounds_ms: 1_000..=15_000,
+            ..GroupConfig::default()
+        };
+        let told = |session_timeout_ms, heartbeat_interval_ms| {
+            let set = GroupSettings {
+                session_timeout_ms,
+                heartbeat_interval_ms,
+            };
+            (config.session_timeout_ms(set), config.heartbeat_interval_ms(set))
+        };
+        assert_eq!(told(None, None), (45_000, 5_000));
+        assert_eq!(told(Some(20_000), Some(2_000)), (20_000, 2_000));
+        // The broker's bounds may have changed since.
+        assert_eq!(told(Some(1), Some(1)), (10_000, 1_000));
+        assert_eq!(told(Some(u64::MAX), Some(i32::MAX)), (60_000, 15_000));
+    }
+}
