@@ -53,6 +53,8 @@ pub(crate) struct Broker {
     pub(crate) quotas: Quotas,
     pub(crate) request_memory: Arc<Semaphore>,
     pub(crate) response_memory: Arc<Semaphore>,
+    /// Places for stretches of files that are to be sent.
+    pub(crate) sent_files: Arc<Semaphore>,
     pub(crate) telemetry: Telemetry,
     /// How long opening all logs took, once they are open.
     pub(crate) recovery_took: OnceLock<Duration>,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use highwater_storage::FileRange;
 use highwater_wire::{RequestBody, ResponseBody};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -33,6 +34,8 @@ pub(crate) struct RequestContext {
     pub(crate) is_connection: bool,
     /// Holds the fetch sessions of this connection; they end with it.
     pub(crate) fetch_sessions: Arc<SessionOwner>,
+    /// Record bytes may be left in their files: who writes the answer sends them from there.
+    pub(crate) sends_files: bool,
 }
 
 impl RequestContext {
@@ -43,6 +46,7 @@ impl RequestContext {
             listener_name: Arc::clone(&peer.listener_name),
             is_connection: true,
             fetch_sessions: broker.fetch_sessions.owner(),
+            sends_files: cfg!(target_os = "linux"),
         }
     }
 }
@@ -57,16 +61,45 @@ pub(crate) enum Reply {
     Close,
 }
 
-/// A reply and the response memory it holds until it is written.
+/// A reply and what it holds until it is written.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
+    /// Response memory.
     pub(crate) memory: Option<OwnedSemaphorePermit>,
+    pub(crate) files: FilesToSend,
+}
+
+/// Record sets of a fetch answer that are still in their files. They are empty in the answer's body.
+#[derive(Debug, Default)]
+pub(crate) struct FilesToSend {
+    /// In ascending order of the record sets.
+    pub(crate) ranges: Vec<RecordsInFile>,
+    /// Their places among all that the node sends.
+    pub(crate) places: Option<OwnedSemaphorePermit>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct RecordsInFile {
+    /// Which record set of the answer it is, counted from 0.
+    pub(crate) record_set: usize,
+    pub(crate) range: FileRange,
+}
+
+impl FilesToSend {
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.ranges.iter().map(|file| file.range.len_bytes()).sum()
+    }
 }
 
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
-        Answer { reply, memory: None }
+        Answer {
+            reply,
+            memory: None,
+            files: FilesToSend::default(),
+        }
     }
 }
 

@@ -94,6 +94,8 @@ pub const EVENTS: &[MetricDef] = &[
     counter("highwater_broker_network_sent_bytes_total", &[], "Bytes of answers written to sockets."),
     counter("highwater_broker_appended_bytes_total", &[], "Bytes of record batches that producers appended."),
     counter("highwater_broker_fetched_bytes_total", &[], "Bytes of record batches handed to consumers."),
+    counter("highwater_broker_sendfile_bytes_total", &[],
+        "Bytes of record batches that went from the page cache to a socket without a copy; the rest was read first."),
     gauge("highwater_broker_connections", &[], "Open client connections."),
     counter("highwater_broker_connections_refused_total", &["limit"], "Connections closed as soon as they were accepted."),
     counter("highwater_broker_connections_closed_total", &["reason"],

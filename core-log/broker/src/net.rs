@@ -3,4 +3,5 @@
 pub(crate) mod connection;
 pub(crate) mod frames;
 pub(crate) mod listener;
+pub(crate) mod outlet;
 pub(crate) mod responses;

@@ -30,7 +30,7 @@ use crate::exposition::Exposition;
 use crate::fetch_sessions::FetchSessions;
 use crate::gauges;
 use crate::groups::GroupHost;
-use crate::limits::{FLUSH_THREADS, Limits};
+use crate::limits::{FLUSH_THREADS, Limits, MAX_SENT_FILES};
 use crate::log::space::SpaceGuard;
 use crate::log::table::{PartitionTable, TableOptions};
 use crate::metadata::{self, DecideError, MetadataConfig, MetadataQuorum, RaftQuorum};
@@ -388,6 +388,7 @@ async fn serve(
         data_dir: config.data_dir.clone(),
         request_memory: Arc::new(Semaphore::new(limits.request_memory_bytes)),
         response_memory: Arc::new(Semaphore::new(limits.response_memory_bytes)),
+        sent_files: Arc::new(Semaphore::new(MAX_SENT_FILES)),
         limits,
         properties,
         clock,

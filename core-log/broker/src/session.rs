@@ -78,6 +78,7 @@ impl Session {
             listener_name: info.listener_name.into(),
             is_connection: false,
             fetch_sessions: broker.fetch_sessions.owner(),
+            sends_files: false,
         };
         Session {
             broker,
@@ -106,7 +107,7 @@ impl Session {
         }
         let handled = self.in_turn(self.broker.serve(&self.context, version, body));
         let answer = AssertUnwindSafe(handled).catch_unwind().await;
-        let Ok((Answer { reply, memory: _ }, throttle)) = answer else {
+        let Ok((Answer { reply, .. }, throttle)) = answer else {
             metrics::counter!("highwater_broker_handler_panics_total", "api" => api).increment(1);
             tracing::error!(api, version, "a request handler panicked");
             return Err(SessionClosed::Panicked { api });

@@ -19,6 +19,7 @@ pub(crate) struct Telemetry {
     pub(crate) bytes_out: Counter,
     pub(crate) appended_bytes: Counter,
     pub(crate) fetched_bytes: Counter,
+    pub(crate) sendfile_bytes: Counter,
     waiting: Gauge,
 }
 
@@ -63,6 +64,7 @@ impl Telemetry {
             bytes_out: metrics::counter!("highwater_broker_network_sent_bytes_total"),
             appended_bytes: metrics::counter!("highwater_broker_appended_bytes_total"),
             fetched_bytes: metrics::counter!("highwater_broker_fetched_bytes_total"),
+            sendfile_bytes: metrics::counter!("highwater_broker_sendfile_bytes_total"),
             waiting,
         }
     }

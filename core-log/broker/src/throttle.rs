@@ -13,7 +13,7 @@ use highwater_wire::{ErrorCode, RequestBody, ResponseBody};
 
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::dispatch::{Answer, Reply, RequestContext};
+use crate::dispatch::{Answer, FilesToSend, Reply, RequestContext};
 use crate::quotas::{Client, Usage};
 
 /// The user of every connection while nobody logs in; Kafka's name for them.
@@ -74,12 +74,14 @@ impl Broker {
         if let Reply::Body(ResponseBody::Fetch(response)) = &mut answer.reply
             && response.error_code == ErrorCode::None.code()
         {
-            let fetched = charge(Usage::Fetched(fetched_bytes(response)));
+            let bytes = fetched_bytes(response) + answer.files.len_bytes();
+            let fetched = charge(Usage::Fetched(bytes));
             throttle = throttle.max(fetched.throttle);
             if fetched.is_withheld {
                 response.responses.clear();
                 response.session_id = session_id;
                 answer.memory = None;
+                answer.files = FilesToSend::default();
             }
         }
         if let Reply::Body(body) = &mut answer.reply {
@@ -109,6 +111,7 @@ fn produced_bytes(body: &RequestBody) -> Option<usize> {
     )
 }
 
+/// Bytes of the record sets that are in an answer.
 fn fetched_bytes(response: &FetchResponse) -> usize {
     let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
     partitions

@@ -8,17 +8,20 @@
 //! that was interrupted leaves a prefix of it, never bytes of another file.
 
 mod fail_stop;
+mod resident;
 
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 pub use fail_stop::{DiskFailure, FailStopDisk};
+pub(crate) use resident::{Patience, Patient, Unknown, is_resident};
 
 /// Up to this size, parts are joined in memory: a copy costs less than a second system call.
 const JOIN_LIMIT_BYTES: usize = 64 * 1024;
@@ -117,6 +120,16 @@ pub trait DiskFile: Send + Sync + Debug {
         let read = self.read_at(&mut buf[before..], position);
         buf.truncate(before + *read.as_ref().unwrap_or(&0));
         read
+    }
+    /// As [`DiskFile::read_at`] for bytes that lie in memory: `WouldBlock` instead of waiting for the disk, and
+    /// `Unsupported` where that cannot be told.
+    fn read_at_now(&self, _buf: &mut [u8], _position: u64) -> io::Result<usize> {
+        Err(ErrorKind::Unsupported.into())
+    }
+    /// What the kernel knows the file by, so that it can be sent without being read; `None` for files that are no
+    /// files of the kernel's.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
     /// Writes all parts, one after another, from a position on.
     fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()>;
@@ -371,6 +384,20 @@ impl DiskFile for StdFile {
         // The allocation may be larger than asked for, and so may what was read.
         buf.truncate(before + read.min(want));
         Ok(read.min(want))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_at_now(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        use rustix::io::{Errno, ReadWriteFlags};
+        let mut parts = [io::IoSliceMut::new(buf)];
+        match rustix::io::preadv2(&self.0, &mut parts, position, ReadWriteFlags::NOWAIT) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Err(ErrorKind::Unsupported.into()),
+            other => Ok(other?),
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
     }
 
     fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {

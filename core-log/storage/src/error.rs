@@ -382,6 +382,16 @@ pub enum InvalidRecord {
     OffsetsExhausted,
 }
 
+impl StorageError {
+    /// What the disk said, if that is the reason.
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            StorageError::Io { source, .. } => Some(source.kind()),
+            _ => None,
+        }
+    }
+}
+
 /// Why a read was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -404,6 +414,9 @@ pub enum ReadError {
         /// Where the read stumbled.
         position: u64,
     },
+    /// What is wanted does not lie in memory, and the read was not to wait for the disk: read again, and wait.
+    #[error("the records are not in memory")]
+    WouldWait,
     /// The disk refused.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -164,6 +164,12 @@ impl SparseIndex {
             .map_or(0, |at| u64::from(self.offsets[at].position))
     }
 
+    /// The last entry within `bounds`.
+    pub(crate) fn last_within(&self, base: Offset, bounds: Bounds) -> Option<OffsetEntry> {
+        let after = self.offsets.partition_point(|entry| bounds.hold(base, *entry));
+        after.checked_sub(1).map(|at| self.offsets[at])
+    }
+
     /// Offset from which a scan finds the first record at or after `target`.
     pub(crate) fn offset_for_time(&self, base: Offset, target: Timestamp) -> Offset {
         let after = self.times.partition_point(|entry| entry.timestamp <= target);
@@ -300,15 +306,90 @@ fn relative(base: Offset, offset: Offset) -> u32 {
 
 /// As [`SparseIndex::position_for_offset`], in the file of a sealed segment.
 pub(crate) fn search_offset_file(file: &dyn DiskFile, base: Offset, target: Offset) -> io::Result<u64> {
+    Ok(place_for_offset(file, base, target)?.position)
+}
+
+/// A position in a log from which to read on, and the first entry of the index that can matter from there on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) position: u64,
+    pub(crate) slot: u64,
+}
+
+/// As [`search_offset_file`], with the place in the index.
+pub(crate) fn place_for_offset(file: &dyn DiskFile, base: Offset, target: Offset) -> io::Result<Place> {
     let count = file.len_bytes()? / OFFSET_ENTRY_BYTES;
     let target = target.distance_from(base);
-    let after = partition_point(count, |at| {
-        Ok(i64::from(read_offset_entry(file, at)?.relative_offset) <= target)
-    })?;
-    match after.checked_sub(1) {
-        Some(at) => Ok(u64::from(read_offset_entry(file, at)?.position)),
-        None => Ok(0),
+    let found = last_that(file, 0..count, |entry| i64::from(entry.relative_offset) <= target)?;
+    Ok(found.map_or_else(Place::default, |(slot, entry)| Place {
+        position: u64::from(entry.position),
+        slot,
+    }))
+}
+
+/// As [`SparseIndex::last_within`], in the file of a sealed segment; also the entry's place in it. Looks from `slot`
+/// on, and first of all right behind it: the next answer ends a few hundred entries from where it begins.
+pub(crate) fn last_within_file(
+    file: &dyn DiskFile,
+    base: Offset,
+    slot: u64,
+    bounds: Bounds,
+) -> io::Result<Option<(u64, OffsetEntry)>> {
+    let count = file.len_bytes()? / OFFSET_ENTRY_BYTES;
+    let near = slot..count.min(slot.saturating_add(BLOCK_ENTRIES));
+    let found = last_that(file, near.clone(), |entry| bounds.hold(base, entry))?;
+    let goes_on = near.end < count && found.is_some_and(|(at, _)| at + 1 == near.end);
+    if !goes_on {
+        return Ok(found);
     }
+    Ok(last_that(file, near.end..count, |entry| bounds.hold(base, entry))?.or(found))
+}
+
+/// What an answer may not go beyond.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// A batch begins here at the latest.
+    pub(crate) position: u64,
+    /// Exclusive.
+    pub(crate) upto: Offset,
+}
+
+impl Bounds {
+    fn hold(self, base: Offset, entry: OffsetEntry) -> bool {
+        u64::from(entry.position) <= self.position
+            && base.advance_by(i64::from(entry.relative_offset)) < self.upto
+    }
+}
+
+/// Entries read in one step once a search is as narrow as this: a page of the file.
+const BLOCK_ENTRIES: u64 = 4096 / OFFSET_ENTRY_BYTES;
+
+/// The last entry of `slots` for which `holds`, which holds for all before it as well.
+fn last_that(
+    file: &dyn DiskFile,
+    slots: std::ops::Range<u64>,
+    holds: impl Fn(OffsetEntry) -> bool,
+) -> io::Result<Option<(u64, OffsetEntry)>> {
+    let (mut low, mut high) = (slots.start, slots.end);
+    // What is looked for is not below `low` and not at or above `high`.
+    while high.saturating_sub(low) > BLOCK_ENTRIES {
+        let middle = low + (high - low) / 2;
+        match holds(read_offset_entry(file, middle)?) {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    if high <= low {
+        return Ok(None);
+    }
+    let mut block = [0; 4096];
+    let bytes = &mut block[..((high - low) * OFFSET_ENTRY_BYTES) as usize];
+    read_exact_at(file, bytes, low * OFFSET_ENTRY_BYTES)?;
+    let (entries, _) = bytes.as_chunks::<8>();
+    let after = entries.partition_point(|entry| holds(OffsetEntry::decode(entry)));
+    Ok(after
+        .checked_sub(1)
+        .map(|at| (low + at as u64, OffsetEntry::decode(&entries[at]))))
 }
 
 /// As [`SparseIndex::offset_for_time`], in the file of a sealed segment.

@@ -20,6 +20,7 @@ mod data_dir;
 mod disk;
 mod error;
 mod fields;
+mod file_range;
 mod files;
 mod index;
 pub mod inspect;
@@ -47,9 +48,10 @@ pub use error::{
     AppendError, BadBatch, CorruptionEvidence, FenceReason, FormatProblem, InvalidRecord, ReadError,
     StorageError,
 };
+pub use file_range::{FileRange, Step};
 pub use log::{
-    AppendInfo, Cleanable, CorruptionPolicy, EndTransaction, FlushPlan, OpenOptions, PartitionLog, ReadPlan,
-    ReadRequest, RecoveryReport, Retention, TimestampOffset,
+    AppendInfo, Cleanable, CorruptionPolicy, EndTransaction, FlushPlan, OpenOptions, PartitionLog,
+    ReadOptions, ReadPlan, ReadRequest, Records, RecoveryReport, Retention, TimestampOffset,
 };
 pub use producer_state::ActiveProducer;
 pub use txn_index::AbortedTransaction;

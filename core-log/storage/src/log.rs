@@ -15,6 +15,7 @@
 mod append;
 mod cleaning;
 mod flush;
+mod locate;
 mod read;
 mod recovery;
 mod replay;
@@ -31,7 +32,7 @@ pub use append::{AppendInfo, EndTransaction};
 pub use cleaning::Cleanable;
 pub(crate) use cleaning::{CleaningPlan, Source};
 pub use flush::FlushPlan;
-pub use read::{ReadPlan, ReadRequest};
+pub use read::{ReadOptions, ReadPlan, ReadRequest, Records};
 pub(crate) use recovery::remove_segment;
 pub use recovery::{CorruptionPolicy, OpenOptions, RecoveryReport};
 pub use retention::Retention;
@@ -80,7 +81,14 @@ pub struct PartitionLog {
     /// Base of a cleaned segment that is about to be put in place.
     pending_swap: Option<Offset>,
     /// Keeps the sealed segment read last open, so that a reader that catches up does not open it per request.
-    last_read: Mutex<Option<Arc<dyn DiskFile>>>,
+    last_read: Mutex<Option<LastRead>>,
+}
+
+/// Files of a sealed segment, held open.
+#[derive(Debug)]
+struct LastRead {
+    log: Arc<dyn DiskFile>,
+    _index: Option<Arc<dyn DiskFile>>,
 }
 
 /// Files and names that are not durable yet. Every change gets a stamp, so that a flush clears what it has synced
@@ -288,8 +296,14 @@ impl PartitionLog {
         self.fence.as_ref()
     }
 
-    fn keep_open(&self, handle: &Arc<dyn DiskFile>) {
-        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(handle));
+    fn keep_open(&self, log: &Arc<dyn DiskFile>, index: Option<&Arc<dyn DiskFile>>) {
+        let mut last_read = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_read.as_ref().is_none_or(|last| !Arc::ptr_eq(&last.log, log)) {
+            *last_read = Some(LastRead {
+                log: Arc::clone(log),
+                _index: index.cloned(),
+            });
+        }
     }
 
     fn segment_file(&self, base: Offset) -> Arc<SegmentFile> {

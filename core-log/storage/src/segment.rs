@@ -1,18 +1,21 @@
 //! One segment: a `.log` file, its indexes, and lookups in them.
 //!
 //! A sealed segment holds no file open and no index in memory; a reader opens what it needs, and readers of the
-//! same moment share the handle. The active one keeps its sparse index in memory.
+//! same moment share the handles. The active one keeps its sparse index in memory.
+//!
+//! Invariant: the bytes a reader is promised by a [`SegmentFile`] stay what they are. A log that is cut goes on with
+//! another `SegmentFile` over the same name, and the old one refuses from then on ([`SegmentFile::cut`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use highwater_types::{Offset, Timestamp};
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{At, StorageError};
 use crate::files::{self, FileKind};
-use crate::index::{self, MaxTimestamp, SparseIndex};
+use crate::index::{self, MaxTimestamp, Place, SparseIndex};
 use crate::scan::{Depth, Expect, Scanner, Step};
 
 /// The `.log` file of a segment, opened when needed.
@@ -24,7 +27,30 @@ pub(crate) struct SegmentFile {
     open: Mutex<Option<Weak<dyn DiskFile>>>,
     /// Set when another file is about to take the name: planned reads go on in this one.
     pinned: OnceLock<Arc<dyn DiskFile>>,
+    /// Whether bytes were taken back that a reader may have been promised.
+    is_cut: RwLock<bool>,
+    /// Only of segments that are read.
+    readers: OnceLock<Box<Readers>>,
 }
+
+/// What readers of a segment leave to later ones.
+#[derive(Debug, Default)]
+struct Readers {
+    /// The offset index of a sealed segment.
+    index: Mutex<Option<Weak<dyn DiskFile>>>,
+    /// Where they will probably go on, oldest first.
+    next: Mutex<Vec<NextRead>>,
+}
+
+/// A reader that got everything below an offset finds the rest here.
+#[derive(Debug, Clone, Copy)]
+struct NextRead {
+    from: Offset,
+    place: Place,
+}
+
+/// Readers of one segment whose places are remembered.
+const REMEMBERED_READS: usize = 8;
 
 impl SegmentFile {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: Arc<Path>, base_offset: Offset) -> Self {
@@ -34,7 +60,53 @@ impl SegmentFile {
             base_offset,
             open: Mutex::new(None),
             pinned: OnceLock::new(),
+            is_cut: RwLock::new(false),
+            readers: OnceLock::new(),
         }
+    }
+
+    /// From here on nothing is read through this any more. Returns when nobody is in the middle of it.
+    pub(crate) fn cut(&self) {
+        *self.is_cut.write().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Keeps the bytes from being taken back while it is held; `None` if they have been.
+    pub(crate) fn uncut(&self) -> Option<RwLockReadGuard<'_, bool>> {
+        let is_cut = self.is_cut.read().unwrap_or_else(PoisonError::into_inner);
+        (!*is_cut).then_some(is_cut)
+    }
+
+    /// Remembers where a reader that comes back for `from` goes on.
+    pub(crate) fn note_next(&self, from: Offset, place: Place) {
+        let readers = self.readers.get_or_init(Box::default);
+        let mut next_reads = readers.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if next_reads.iter().any(|next| next.from == from) {
+            return;
+        }
+        if next_reads.len() >= REMEMBERED_READS {
+            next_reads.remove(0);
+        }
+        next_reads.push(NextRead { from, place });
+    }
+
+    /// Where an earlier reader stopped before `from`.
+    pub(crate) fn next_place(&self, from: Offset) -> Option<Place> {
+        let readers = self.readers.get()?;
+        let next_reads = readers.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = next_reads.iter().find(|next| next.from == from);
+        found.map(|next| next.place)
+    }
+
+    /// The offset index of a sealed segment; stays open as long as someone holds what this gives.
+    pub(crate) fn index_handle(&self) -> Result<Arc<dyn DiskFile>, StorageError> {
+        let path = self.index_path();
+        let readers = self.readers.get_or_init(Box::default);
+        shared(&*self.disk, &readers.index, &path, OpenMode::Read)
+    }
+
+    /// Where the offset index lies.
+    pub(crate) fn index_path(&self) -> PathBuf {
+        files::path(&self.dir, self.base_offset, FileKind::OffsetIndex)
     }
 
     /// Where it lies.
@@ -60,18 +132,27 @@ impl SegmentFile {
         if let Some(file) = self.pinned.get() {
             return Ok(Arc::clone(file));
         }
-        // A poisoned lock only means that another reader panicked; the slot is still a handle or none.
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if mode == OpenMode::Read
-            && let Some(file) = open.as_ref().and_then(Weak::upgrade)
-        {
-            return Ok(file);
-        }
-        let path = self.path();
-        let file = self.disk.open(&path, mode).at("open", &path)?;
-        *open = Some(Arc::downgrade(&file));
-        Ok(file)
+        shared(&*self.disk, &self.open, &self.path(), mode)
     }
+}
+
+/// The file that somebody holds open already, or a new one.
+fn shared(
+    disk: &dyn Disk,
+    slot: &Mutex<Option<Weak<dyn DiskFile>>>,
+    path: &Path,
+    mode: OpenMode,
+) -> Result<Arc<dyn DiskFile>, StorageError> {
+    // A poisoned lock only means that another reader panicked; the slot is still a handle or none.
+    let mut open = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if mode == OpenMode::Read
+        && let Some(file) = open.as_ref().and_then(Weak::upgrade)
+    {
+        return Ok(file);
+    }
+    let file = disk.open(path, mode).at("open", path)?;
+    *open = Some(Arc::downgrade(&file));
+    Ok(file)
 }
 
 /// A segment that is no longer written.
@@ -178,7 +259,7 @@ impl Sealed {
         if target == self.base_offset {
             return Ok(0);
         }
-        let (path, file) = self.index(FileKind::OffsetIndex)?;
+        let (path, file) = (self.file.index_path(), self.file.index_handle()?);
         index::search_offset_file(&*file, self.base_offset, target).at("read", &path)
     }
 

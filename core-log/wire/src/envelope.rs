@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::header::{decode_response_header, encode_response_header};
 use crate::{
-    ApiKey, DecodeError, EncodeError, Frame, FrameReader, FrameWriter, RequestBody, RequestHeader,
-    ResponseBody,
+    ApiKey, DecodeError, EncodeError, Frame, FrameReader, FrameWriter, LeftOut, Piece, RequestBody,
+    RequestHeader, ResponseBody,
 };
 
 /// A request frame, length included. The key of the frame is the body's, whatever the header says.
@@ -31,6 +31,20 @@ pub fn try_encode_request(header: &RequestHeader, body: &RequestBody) -> Result<
 /// What the version cannot carry goes out as the nearest legal value, as in [`encode_request`].
 pub fn encode_response(key: ApiKey, version: i16, correlation_id: i32, body: &ResponseBody) -> Frame {
     write_response(key, version, correlation_id, body).finish()
+}
+
+/// A response frame, length included, around record sets that come from elsewhere: their lengths are in the frame,
+/// and their places are among its pieces. `left_out` is in ascending order; what those record sets hold in `body` is
+/// not looked at.
+pub fn encode_response_around(
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    body: &ResponseBody,
+    left_out: &[LeftOut],
+) -> Vec<Piece> {
+    let writer = FrameWriter::with_length_prefix().leaving_out(left_out);
+    fill_response(writer, key, version, correlation_id, body).into_pieces()
 }
 
 /// A response frame, length included.
@@ -78,7 +92,22 @@ fn write_request(header: &RequestHeader, body: &RequestBody) -> FrameWriter {
 }
 
 fn write_response(key: ApiKey, version: i16, correlation_id: i32, body: &ResponseBody) -> FrameWriter {
-    let mut writer = FrameWriter::with_length_prefix();
+    fill_response(
+        FrameWriter::with_length_prefix(),
+        key,
+        version,
+        correlation_id,
+        body,
+    )
+}
+
+fn fill_response(
+    mut writer: FrameWriter,
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    body: &ResponseBody,
+) -> FrameWriter {
     encode_response_header(key, version, correlation_id, &mut writer);
     body.encode(&mut writer, version);
     writer
@@ -142,6 +171,43 @@ mod tests {
                         .iter()
                         .any(|segment| is_same_memory(segment, records)),
                     "v{version}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_around_record_sets_that_are_elsewhere_has_the_bytes_of_the_whole_one() {
+        let record_sets = [vec![1; 5000], vec![2; 10], vec![], vec![3; 3000]].map(Bytes::from);
+        for version in ApiKey::Fetch.codec_versions() {
+            let whole =
+                encode_response(ApiKey::Fetch, version, 7, &fetch_response(&record_sets)).into_bytes();
+            for elsewhere in [vec![], vec![0], vec![1, 3], vec![0, 2, 3], vec![0, 1, 2, 3]] {
+                let left_out: Vec<LeftOut> = elsewhere
+                    .iter()
+                    .map(|at| LeftOut {
+                        record_set: *at,
+                        len_bytes: record_sets[*at].len(),
+                    })
+                    .collect();
+                let mut at_hand = record_sets.clone();
+                for at in &elsewhere {
+                    at_hand[*at] = Bytes::new();
+                }
+                let body = fetch_response(&at_hand);
+                let pieces = encode_response_around(ApiKey::Fetch, version, 7, &body, &left_out);
+                let joined: Vec<u8> = pieces
+                    .iter()
+                    .flat_map(|piece| match piece {
+                        Piece::Bytes(bytes) => bytes.clone(),
+                        Piece::LeftOut(left_out) => record_sets[left_out.record_set].clone(),
+                    })
+                    .collect();
+                assert_eq!(joined, whole, "v{version} {elsewhere:?}");
+                let places = pieces.iter().filter(|piece| matches!(piece, Piece::LeftOut(_)));
+                assert_eq!(
+                    places.count(),
+                    left_out.iter().filter(|out| out.len_bytes > 0).count()
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! A finished message as the pieces that a vectored write takes.
+//! A finished message as the pieces that a vectored write takes, and those that come from elsewhere.
 
 use std::fmt;
 
@@ -52,5 +52,33 @@ impl Frame {
             joined.extend_from_slice(segment);
         }
         joined.freeze()
+    }
+}
+
+/// A record set of a response whose bytes are not in the message: whoever sends the frame has them somewhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which one: record sets are counted from 0 in the order of the message, null ones left out of account.
+    pub record_set: usize,
+    /// How many bytes it has.
+    pub len_bytes: usize,
+}
+
+/// A part of a frame some of whose record sets are elsewhere.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes at hand; never empty.
+    Bytes(Bytes),
+    /// The place of a record set that was left out.
+    LeftOut(LeftOut),
+}
+
+/// Sizes only, as for [`Frame`].
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Piece::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Piece::LeftOut(left_out) => left_out.fmt(f),
+        }
     }
 }

@@ -16,7 +16,7 @@
 //!
 //! [`messages`] (generated structs, [`ApiKey`], [`RequestBody`], [`ResponseBody`]), [`Message`], [`FrameReader`],
 //! [`FrameWriter`] and [`Frame`], [`RequestHeader`], [`encode_request`], [`encode_response`], [`decode_response`],
-//! [`ErrorCode`].
+//! [`encode_response_around`] for record sets that never pass through memory, [`ErrorCode`].
 //!
 //! # Example
 //!
@@ -53,12 +53,13 @@ pub mod messages;
 
 pub use api_key::ApiKey;
 pub use envelope::{
-    decode_response, encode_request, encode_response, try_encode_request, try_encode_response,
+    decode_response, encode_request, encode_response, encode_response_around, try_encode_request,
+    try_encode_response,
 };
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, UnexpectedBody};
 pub use error_code::ErrorCode;
 pub use form::{Form, Null};
-pub use frame::Frame;
+pub use frame::{Frame, LeftOut, Piece};
 pub use header::RequestHeader;
 pub use message::{Message, Request};
 pub use messages::{RequestBody, ResponseBody};

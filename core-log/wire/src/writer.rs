@@ -3,6 +3,7 @@
 //! Writing never fails half way: a value that the wire cannot carry is replaced by the nearest legal one (a long string
 //! is cut at a character, null becomes empty) and remembered, so that [`FrameWriter::try_finish`] refuses the frame.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use crate::reader::MAX_STRING_BYTES;
 use crate::tags::TagWriter;
-use crate::{EncodeError, Form, Frame, Message, Null};
+use crate::{EncodeError, Form, Frame, LeftOut, Message, Null, Piece};
 
 /// Byte fields from this size on are shared instead of copied.
 const SHARE_FROM_BYTES: usize = 1024;
@@ -26,6 +27,8 @@ const MAX_LENGTH: usize = i32::MAX as usize;
 enum Chunk {
     Written(BytesMut),
     Shared(Bytes),
+    /// Only in writers made by [`FrameWriter::leaving_out`].
+    LeftOut(LeftOut),
 }
 
 /// A frame under construction.
@@ -35,6 +38,10 @@ pub struct FrameWriter {
     chunks_bytes: usize,
     tail: BytesMut,
     has_length_prefix: bool,
+    /// Record sets to leave out, the next one first.
+    left_out: VecDeque<LeftOut>,
+    /// Record sets written so far.
+    record_sets: usize,
     error: Option<EncodeError>,
 }
 
@@ -65,13 +72,30 @@ impl FrameWriter {
         writer
     }
 
+    /// Leaves out these record sets, named in ascending order: their lengths are written, their bytes are not.
+    pub(crate) fn leaving_out(mut self, left_out: &[LeftOut]) -> FrameWriter {
+        self.left_out = left_out.iter().copied().collect();
+        self
+    }
+
     /// Bytes written so far, with the room for the length.
     pub fn len_bytes(&self) -> usize {
         self.chunks_bytes + self.tail.len()
     }
 
     /// The frame. What could not be written faithfully went out as the nearest legal value.
-    pub fn finish(mut self) -> Frame {
+    pub fn finish(self) -> Frame {
+        let pieces = self.into_pieces().into_iter();
+        let segments = pieces.filter_map(|piece| match piece {
+            Piece::Bytes(bytes) => Some(bytes),
+            // A writer that leaves record sets out is finished by `into_pieces`.
+            Piece::LeftOut(_) => None,
+        });
+        Frame::from_segments(segments.collect())
+    }
+
+    /// As [`FrameWriter::finish`], with the places of what was left out.
+    pub(crate) fn into_pieces(mut self) -> Vec<Piece> {
         self.seal_tail();
         if self.has_length_prefix {
             let length = i32::try_from(self.chunks_bytes - LENGTH_PREFIX_BYTES).unwrap_or(i32::MAX);
@@ -79,11 +103,12 @@ impl FrameWriter {
                 first[..LENGTH_PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
             }
         }
-        let segments = self.chunks.into_iter().map(|chunk| match chunk {
-            Chunk::Written(bytes) => bytes.freeze(),
-            Chunk::Shared(bytes) => bytes,
+        let pieces = self.chunks.into_iter().map(|chunk| match chunk {
+            Chunk::Written(bytes) => Piece::Bytes(bytes.freeze()),
+            Chunk::Shared(bytes) => Piece::Bytes(bytes),
+            Chunk::LeftOut(left_out) => Piece::LeftOut(left_out),
         });
-        Frame::from_segments(segments.collect())
+        pieces.collect()
     }
 
     /// The frame, or the first value that could not be written faithfully.
@@ -118,12 +143,21 @@ impl FrameWriter {
         }
     }
 
+    fn leave_out(&mut self, left_out: LeftOut) {
+        if left_out.len_bytes > 0 {
+            self.seal_tail();
+            self.chunks_bytes += left_out.len_bytes;
+            self.chunks.push(Chunk::LeftOut(left_out));
+        }
+    }
+
     /// Adds what another writer holds.
     pub(crate) fn append(&mut self, other: FrameWriter) {
         for chunk in other.chunks {
             match chunk {
                 Chunk::Written(bytes) => self.tail.extend_from_slice(&bytes),
                 Chunk::Shared(bytes) => self.share(bytes),
+                Chunk::LeftOut(left_out) => self.leave_out(left_out),
             }
         }
         self.tail.extend_from_slice(&other.tail);
@@ -278,6 +312,13 @@ impl FrameWriter {
 
     /// A record set that is never null; always shared, never copied.
     pub fn put_records(&mut self, value: &Bytes, form: Form) {
+        let record_set = self.record_sets;
+        self.record_sets += 1;
+        if let Some(left_out) = self.left_out.pop_front_if(|next| next.record_set == record_set) {
+            self.put_long_length(Some(left_out.len_bytes), form);
+            self.leave_out(left_out);
+            return;
+        }
         self.put_long_length(Some(value.len()), form);
         self.share(value.clone());
     }

@@ -115,9 +115,9 @@ impl SessionPartitions {
         self.order.values().map(|cached| (&cached.key, cached.wanted))
     }
 
-    /// Takes note of an answer. `false` when it says nothing new and can be left out. A partition that gave records
+    /// Takes note of an answer, with `record_bytes` of records, wherever they are. `false` when it says nothing new and can be left out. A partition that gave records
     /// goes to the end, so that the ones behind it are served first next time (semantic 49).
-    pub(crate) fn tell(&mut self, key: &PartitionKey, data: &PartitionData) -> bool {
+    pub(crate) fn tell(&mut self, key: &PartitionKey, data: &PartitionData, record_bytes: usize) -> bool {
         let Some(&place) = self.places.get(key) else {
             return true;
         };
@@ -129,7 +129,7 @@ impl SessionPartitions {
             high_watermark: data.high_watermark,
             log_start: data.log_start_offset,
         };
-        let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
+        let has_records = record_bytes > 0;
         let is_news = failed
             || has_records
             || cached.told != Some(now)
@@ -183,8 +183,8 @@ mod tests {
         for partition in 0..3 {
             session.want(&key(partition), wanted(0));
         }
-        assert!(session.tell(&key(0), &data(5, b"records")));
-        assert!(session.tell(&key(1), &data(0, b"")));
+        assert!(session.tell(&key(0), &data(5, b"records"), 7));
+        assert!(session.tell(&key(1), &data(0, b""), 0));
         assert_eq!(order(&session), [1, 2, 0]);
         session.forget(&key(2));
         session.forget(&key(9));
@@ -197,16 +197,16 @@ mod tests {
     fn only_news_is_told_and_errors_are_always_news() {
         let mut session = SessionPartitions::default();
         session.want(&key(0), wanted(0));
-        assert!(session.tell(&key(0), &data(5, b"")));
-        assert!(!session.tell(&key(0), &data(5, b"")));
-        assert!(session.tell(&key(0), &data(6, b"")));
+        assert!(session.tell(&key(0), &data(5, b""), 0));
+        assert!(!session.tell(&key(0), &data(5, b""), 0));
+        assert!(session.tell(&key(0), &data(6, b""), 0));
         let failed = PartitionData {
             error_code: ErrorCode::NotLeaderOrFollower.code(),
             ..data(6, b"")
         };
-        assert!(session.tell(&key(0), &failed));
-        assert!(session.tell(&key(0), &failed));
-        assert!(session.tell(&key(0), &data(6, b"")), "the error has gone");
-        assert!(!session.tell(&key(0), &data(6, b"")));
+        assert!(session.tell(&key(0), &failed, 0));
+        assert!(session.tell(&key(0), &failed, 0));
+        assert!(session.tell(&key(0), &data(6, b""), 0), "the error has gone");
+        assert!(!session.tell(&key(0), &data(6, b""), 0));
     }
 }

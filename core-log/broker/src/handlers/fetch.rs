@@ -1,7 +1,7 @@
 //! Fetch: a long poll over the partitions a request names, or those its session remembers (KIP-227).
 //!
 //! A request that finds too little waits in the [purgatory](crate::purgatory) until appends bring what it lacks
-//! (semantic 46), and only then looks again. Bytes go out as they lie in the segments.
+//! (semantic 46), and only then looks again. Bytes go out as they lie in the segments, large ones from there.
 //!
 //! Refuses: fetches of replicas (there are none on one node), isolation levels nobody has defined.
 //!
@@ -13,18 +13,17 @@ mod poll;
 use std::sync::Arc;
 
 use highwater_cluster::MetadataImage;
+use highwater_storage::FileRange;
 use highwater_wire::messages::fetch_request::{FetchTopic, ForgottenTopic};
-use highwater_wire::messages::fetch_response::{
-    FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
-};
+use highwater_wire::messages::fetch_response::{FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint};
 use highwater_wire::messages::{FetchRequest, FetchResponse};
 use highwater_wire::{ErrorCode, ResponseBody};
-use poll::{Gathered, Poll, RequestFacts, Target};
+use poll::{Gathered, PartitionAnswer, Poll, RequestFacts, Target};
 
 use super::TopicRef;
 use super::leader_hints::LeaderHints;
 use crate::broker::Broker;
-use crate::dispatch::{Answer, Reply, RequestContext};
+use crate::dispatch::{Answer, FilesToSend, RecordsInFile, Reply, RequestContext};
 use crate::fetch_sessions::{
     FINAL_EPOCH, INITIAL_EPOCH, NO_SESSION, PartitionKey, Resumed, SessionPartitions, SessionRequest,
     TopicKey, Wanted,
@@ -55,12 +54,14 @@ pub(crate) async fn handle(
     let facts = RequestFacts {
         refusal: refusal_of_all(&request),
         knows_zstd: version >= FIRST_WITH_ZSTD,
+        sends_files: context.sends_files,
     };
     let poll = Poll::new(broker, &request, &asked, facts);
     let Gathered {
         partitions,
         bytes,
         memory,
+        places,
         ..
     } = poll.wait(broker).await;
     poll.count(&partitions);
@@ -69,15 +70,17 @@ pub(crate) async fn handle(
     let mut answers: Vec<_> = asked.into_iter().map(|(key, _)| key).zip(partitions).collect();
     let node_endpoints = name_leaders(broker, context, version, &mut answers);
     let session_id = opened.close(broker, context, version, &mut answers);
+    let (responses, ranges) = by_topic(answers);
     let response = FetchResponse {
         session_id,
-        responses: by_topic(answers),
+        responses,
         node_endpoints,
         ..Default::default()
     };
     Answer {
         reply: Reply::Body(ResponseBody::Fetch(response)),
         memory,
+        files: FilesToSend { ranges, places },
     }
 }
 
@@ -169,7 +172,7 @@ impl Opened {
         broker: &Broker,
         context: &RequestContext,
         version: i16,
-        answers: &mut Vec<(PartitionKey, PartitionData)>,
+        answers: &mut Vec<(PartitionKey, PartitionAnswer)>,
     ) -> i32 {
         match self {
             Opened::Once(_) => NO_SESSION,
@@ -178,15 +181,18 @@ impl Opened {
                 for (key, wanted) in &asked {
                     partitions.want(key, *wanted);
                 }
-                for (key, data) in answers.iter() {
-                    partitions.tell(key, data);
+                for (key, answer) in answers.iter() {
+                    partitions.tell(key, &answer.data, answer.record_bytes());
                 }
                 let uses_topic_ids = version >= FIRST_WITH_TOPIC_IDS;
                 let now_ms = broker.clock.monotonic_ms();
                 context.fetch_sessions.create(uses_topic_ids, partitions, now_ms)
             }
             Opened::Continue(mut resumed) => {
-                answers.retain(|(key, data)| resumed.partitions.tell(key, data));
+                answers.retain(|(key, answer)| {
+                    let record_bytes = answer.record_bytes();
+                    resumed.partitions.tell(key, &answer.data, record_bytes)
+                });
                 let id = resumed.id;
                 resumed.keep();
                 id
@@ -246,14 +252,15 @@ fn name_leaders(
     broker: &Broker,
     context: &RequestContext,
     version: i16,
-    answers: &mut [(PartitionKey, PartitionData)],
+    answers: &mut [(PartitionKey, PartitionAnswer)],
 ) -> Vec<NodeEndpoint> {
     if version < FIRST_WITH_LEADERS {
         return Vec::new();
     }
     let image = broker.image();
     let mut hints = LeaderHints::default();
-    for (key, data) in answers {
+    for (key, answer) in answers {
+        let data = &mut answer.data;
         let hint = hints.hint(data.error_code, &image, key.topic.as_ref(), key.partition);
         data.current_leader = hint.map_or_else(Default::default, |hint| LeaderIdAndEpoch {
             leader_id: hint.leader_id,
@@ -271,11 +278,17 @@ fn name_leaders(
         .collect()
 }
 
-/// Neighbours of one topic share a row.
-fn by_topic(answers: Vec<(PartitionKey, PartitionData)>) -> Vec<FetchableTopicResponse> {
+/// Neighbours of one topic share a row. Also the records that are still in their files, by the place of their record
+/// set among all of the answer.
+fn by_topic(
+    answers: Vec<(PartitionKey, PartitionAnswer)>,
+) -> (Vec<FetchableTopicResponse>, Vec<RecordsInFile>) {
     let mut rows: Vec<FetchableTopicResponse> = Vec::new();
+    let mut ranges: Vec<RecordsInFile> = Vec::new();
     let mut last: Option<TopicKey> = None;
-    for (key, data) in answers {
+    // Every partition has a record set, if only an empty one (semantic 45).
+    for (record_set, (key, PartitionAnswer { data, file })) in answers.into_iter().enumerate() {
+        ranges.extend(file.map(|range: FileRange| RecordsInFile { record_set, range }));
         if last.as_ref() != Some(&key.topic) {
             let (topic, topic_id) = match &key.topic {
                 TopicKey::Name(name) => (name.clone(), Default::default()),
@@ -292,7 +305,7 @@ fn by_topic(answers: Vec<(PartitionKey, PartitionData)>) -> Vec<FetchableTopicRe
             row.partitions.push(data);
         }
     }
-    rows
+    (rows, ranges)
 }
 
 /// Where a partition of a fetch is, or why it cannot be read.

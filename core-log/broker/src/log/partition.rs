@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use highwater_cluster::TopicSettings;
 use highwater_storage::{
-    AppendError, AppendInfo, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadError, ReadPlan,
-    ReadRequest, Retention, StorageError,
+    AppendError, AppendInfo, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadError,
+    ReadOptions, ReadPlan, ReadRequest, Records, Retention, StorageError,
 };
 use highwater_types::record::{CheckedBatch, Codec, RecordBatch};
 use highwater_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicPartition};
@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use super::flusher::FlushQueue;
 use super::traffic::Traffic;
 use crate::error::ApiError;
+use crate::limits::MAX_INLINE_READ_BYTES;
 use crate::purgatory::WaitList;
 
 /// What the metadata says about a partition led here.
@@ -688,6 +689,11 @@ impl FetchPlan {
         self.read.is_some() && self.is_cold
     }
 
+    /// The limit in force.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.read.as_ref().map_or(0, ReadPlan::max_bytes)
+    }
+
     /// Sets how much is read.
     pub(crate) fn limit(&mut self, max_bytes: usize, first_batch_whole: bool) {
         if let Some(read) = &mut self.read {
@@ -695,28 +701,43 @@ impl FetchPlan {
         }
     }
 
-    /// Reads: at the tail on this thread, where the bytes lie in the page cache; from sealed segments on a
-    /// thread that may wait for the disk.
+    /// Whether the bytes lie in a file that can be sent.
+    pub(crate) fn is_sendable(&self) -> bool {
+        self.read.as_ref().is_some_and(ReadPlan::has_descriptor)
+    }
+
+    /// Reads, or finds the bytes in their file if there are at least `min_file_bytes`. On this thread if everything
+    /// that has to be read lies in the page cache, which is asked; otherwise on a thread that may wait for the disk.
+    /// So is what is asked for in vain: a file system that cannot tell, other than at the tail.
     ///
     /// # Errors
     /// [`ReadError::Changed`] for a log that was cut meanwhile, or is damaged: a new plan tells which.
     ///
     /// # Panics
     /// When the read panics.
-    pub(crate) async fn read(&self) -> Result<Bytes, ReadError> {
+    pub(crate) async fn read(&self, min_file_bytes: Option<usize>) -> Result<Records, ReadError> {
         let Some(plan) = &self.read else {
-            return Ok(Bytes::new());
+            return Ok(Records::Bytes(Bytes::new()));
         };
-        if !self.is_cold {
-            return plan.execute();
+        let mut options = ReadOptions {
+            min_file_bytes,
+            waits: false,
+        };
+        let is_long = self.is_cold && min_file_bytes.is_none() && plan.max_bytes() > MAX_INLINE_READ_BYTES;
+        if !is_long {
+            match plan.fetch(options) {
+                Err(ReadError::WouldWait) => {}
+                other => return other,
+            }
         }
+        options.waits = true;
         let plan = plan.clone();
-        match tokio::task::spawn_blocking(move || plan.execute()).await {
+        match tokio::task::spawn_blocking(move || plan.fetch(options)).await {
             Ok(read) => read,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // The runtime ends, and the connection with it.
-                Err(_) => Ok(Bytes::new()),
+                Err(_) => Ok(Records::Bytes(Bytes::new())),
             },
         }
     }

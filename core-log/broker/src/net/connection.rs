@@ -14,13 +14,14 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use futures::FutureExt;
 use highwater_wire::{
-    ApiKey, DecodeError, FrameReader, RequestBody, RequestHeader, ResponseBody, encode_response,
+    ApiKey, DecodeError, FrameReader, LeftOut, RequestBody, RequestHeader, ResponseBody, encode_response,
+    encode_response_around,
 };
-use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::frames::{FrameError, FrameSource, FrameStart, InFrame, Readable};
+use super::outlet::Outlet;
 use super::responses::ResponseSink;
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Reply, RequestContext};
@@ -98,7 +99,7 @@ struct Connection<R, W> {
     throttle: Duration,
 }
 
-impl<R: Readable, W: AsyncWrite + Unpin> Connection<R, W> {
+impl<R: Readable, W: Outlet> Connection<R, W> {
     async fn run(&mut self, draining: &CancellationToken) -> Result<(), Ended> {
         loop {
             if self.sink.is_full() || !self.source.has_frame() {
@@ -139,7 +140,11 @@ impl<R: Readable, W: AsyncWrite + Unpin> Connection<R, W> {
 
     async fn flush(&mut self) -> Result<(), Ended> {
         let written = self.sink.flush().await.map_err(Ended::Write)?;
-        self.broker.telemetry.bytes_out.increment(written as u64);
+        self.broker.telemetry.bytes_out.increment(written.bytes as u64);
+        self.broker
+            .telemetry
+            .sendfile_bytes
+            .increment(written.from_files as u64);
         Ok(())
     }
 
@@ -149,10 +154,8 @@ impl<R: Readable, W: AsyncWrite + Unpin> Connection<R, W> {
             Decoded::Request(request) => request,
             Decoded::UnknownApiVersions { correlation_id } => {
                 let body = ResponseBody::ApiVersions(api_versions::unsupported());
-                self.sink.push(
-                    encode_response(ApiKey::ApiVersions, 0, correlation_id, &body),
-                    None,
-                );
+                self.sink
+                    .push(encode_response(ApiKey::ApiVersions, 0, correlation_id, &body));
                 return Ok(());
             }
         };
@@ -163,7 +166,7 @@ impl<R: Readable, W: AsyncWrite + Unpin> Connection<R, W> {
         let handled = Box::pin(self.broker.serve(&self.context, version, body));
         let answer = AssertUnwindSafe(handled).catch_unwind().await;
         drop(memory);
-        let Ok((Answer { reply, memory }, throttle)) = answer else {
+        let Ok((Answer { reply, memory, files }, throttle)) = answer else {
             metrics::counter!("highwater_broker_handler_panics_total", "api" => key.name()).increment(1);
             tracing::error!(api = key.name(), version, "a request handler panicked");
             return Err(Ended::Panicked { api: key.name() });
@@ -171,10 +174,20 @@ impl<R: Readable, W: AsyncWrite + Unpin> Connection<R, W> {
         self.throttle = throttle;
         match reply {
             Reply::Body(body) => {
-                self.sink.push(
-                    encode_response(key, version, header.correlation_id, &body),
-                    memory,
-                );
+                let id = header.correlation_id;
+                if files.ranges.is_empty() {
+                    self.sink.push(encode_response(key, version, id, &body));
+                } else {
+                    let left_out = files.ranges.iter().map(|file| LeftOut {
+                        record_set: file.record_set,
+                        len_bytes: file.range.len_bytes(),
+                    });
+                    let left_out: Vec<LeftOut> = left_out.collect();
+                    let pieces = encode_response_around(key, version, id, &body, &left_out);
+                    self.sink.push_around(pieces, files.ranges);
+                }
+                self.sink.hold(memory);
+                self.sink.hold(files.places);
                 Ok(())
             }
             Reply::Nothing => Ok(()),

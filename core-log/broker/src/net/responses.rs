@@ -1,18 +1,20 @@
 //! Answers onto a byte stream: gathered while further requests lie in the buffer, written vectored.
 //!
-//! Record bytes go out as the segments they were read into; nothing is copied together. A peer that
-//! takes nothing for the write timeout is given up, and so is one that takes a trickle.
+//! Record bytes go out as the segments they were read into, or straight from their files; nothing is copied together.
+//! A peer that takes nothing for the write timeout is given up, and so is one that takes a trickle.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use highwater_wire::Frame;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use highwater_wire::{Frame, Piece};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::outlet::{OutgoingFile, Outlet, Sent, cork};
+use crate::dispatch::RecordsInFile;
 use crate::limits::{
     Limits, MAX_BUFFERED_RESPONSE_BYTES, MAX_BUFFERED_RESPONSES, MAX_WRITE_SEGMENTS,
     MIN_DRAIN_BYTES_PER_SECOND,
@@ -22,33 +24,75 @@ use crate::limits::{
 #[derive(Debug)]
 pub(crate) struct ResponseSink<W> {
     io: W,
-    segments: VecDeque<Bytes>,
+    parts: VecDeque<Part>,
     responses: usize,
     bytes: usize,
-    /// Memory of fetch answers, given back once they are written.
+    /// Files among the parts.
+    files: usize,
+    /// Memory and places of fetch answers, given back once they are written.
     held: Vec<OwnedSemaphorePermit>,
     write_timeout: Duration,
 }
 
-impl<W: AsyncWrite + Unpin> ResponseSink<W> {
+/// A part of an answer.
+#[derive(Debug)]
+enum Part {
+    Bytes(Bytes),
+    File(OutgoingFile),
+}
+
+/// What a flush has written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) bytes: usize,
+    /// Bytes among them that went from a file to the socket.
+    pub(crate) from_files: usize,
+}
+
+impl<W: Outlet> ResponseSink<W> {
     pub(crate) fn new(io: W, limits: &Limits) -> Self {
         ResponseSink {
             io,
-            segments: VecDeque::new(),
+            parts: VecDeque::new(),
             responses: 0,
             bytes: 0,
+            files: 0,
             held: Vec::new(),
             write_timeout: limits.write_timeout,
         }
     }
 
     /// Queues one answer.
-    pub(crate) fn push(&mut self, frame: Frame, memory: Option<OwnedSemaphorePermit>) {
+    pub(crate) fn push(&mut self, frame: Frame) {
         self.bytes += frame.len_bytes();
         self.responses += 1;
-        self.segments
-            .extend(frame.segments().iter().filter(|part| !part.is_empty()).cloned());
-        self.held.extend(memory);
+        self.parts
+            .extend(frame.into_segments().into_iter().map(Part::Bytes));
+    }
+
+    /// Queues one answer that has some of its record sets in files, in the order of the pieces.
+    pub(crate) fn push_around(&mut self, pieces: Vec<Piece>, files: Vec<RecordsInFile>) {
+        self.responses += 1;
+        self.files += files.len();
+        let mut files = files.into_iter();
+        for piece in pieces {
+            match piece {
+                Piece::Bytes(bytes) => {
+                    self.bytes += bytes.len();
+                    self.parts.push_back(Part::Bytes(bytes));
+                }
+                Piece::LeftOut(place) => {
+                    self.bytes += place.len_bytes;
+                    let file = files.next().map(|file| OutgoingFile::new(file.range));
+                    self.parts.extend(file.map(Part::File));
+                }
+            }
+        }
+    }
+
+    /// Keeps what an answer holds until it is written.
+    pub(crate) fn hold(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        self.held.extend(permit);
     }
 
     /// Whether so much is queued that it must be written before the next request is handled. Response memory
@@ -59,29 +103,30 @@ impl<W: AsyncWrite + Unpin> ResponseSink<W> {
             || self.bytes >= MAX_BUFFERED_RESPONSE_BYTES
     }
 
-    /// Writes everything queued; the number of bytes written.
-    pub(crate) async fn flush(&mut self) -> std::io::Result<usize> {
-        let mut written = 0;
+    /// Writes everything queued.
+    pub(crate) async fn flush(&mut self) -> std::io::Result<Written> {
+        let mut written = Written::default();
         let slowest = Duration::from_secs((self.bytes / MIN_DRAIN_BYTES_PER_SECOND) as u64);
         let deadline = Instant::now() + self.write_timeout + slowest;
-        while !self.segments.is_empty() {
-            let mut slices = [IoSlice::new(&[]); MAX_WRITE_SEGMENTS];
-            let count = self.segments.len().min(MAX_WRITE_SEGMENTS);
-            for (slice, segment) in slices.iter_mut().zip(&self.segments) {
-                *slice = IoSlice::new(segment);
-            }
+        let (io, parts) = (&mut self.io, &mut self.parts);
+        if self.files > 0 {
+            cork(io.stream(), true);
+        }
+        while !parts.is_empty() {
             let until = deadline.min(Instant::now() + self.write_timeout);
-            let taken = timeout_at(until, self.io.write_vectored(&slices[..count]))
+            let step = step(io, parts);
+            let taken = timeout_at(until, step)
                 .await
                 .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-            if taken == 0 {
-                return Err(std::io::ErrorKind::WriteZero.into());
-            }
-            written += taken;
-            self.advance(taken);
+            written.bytes += taken.bytes;
+            written.from_files += taken.from_files;
+        }
+        if self.files > 0 {
+            cork(self.io.stream(), false);
         }
         self.responses = 0;
         self.bytes = 0;
+        self.files = 0;
         self.held.clear();
         Ok(written)
     }
@@ -89,42 +134,86 @@ impl<W: AsyncWrite + Unpin> ResponseSink<W> {
     /// Ends the stream cleanly.
     pub(crate) async fn close(mut self) {
         // What was not written will not be; a peer that could not be written to is not waited for either.
-        self.segments.clear();
+        self.parts.clear();
         self.held.clear();
         // The peer may be gone already; there is nobody left to tell.
         let _ = timeout(self.write_timeout, self.io.shutdown()).await;
     }
+}
 
-    fn advance(&mut self, mut taken: usize) {
-        while let Some(front) = self.segments.front_mut() {
-            if taken < front.len() {
-                front.advance(taken);
-                return;
-            }
-            taken -= front.len();
-            self.segments.pop_front();
+/// Writes what the stream takes now of the bytes up to the next file, or of that file.
+async fn step<W: Outlet>(io: &mut W, parts: &mut VecDeque<Part>) -> std::io::Result<Written> {
+    if let Some(Part::File(file)) = parts.front_mut() {
+        let sent = file.send(io.stream()).await?;
+        if file.is_done() {
+            parts.pop_front();
         }
+        return Ok(match sent {
+            Sent::Bytes(bytes) => Written {
+                bytes,
+                from_files: bytes,
+            },
+            Sent::Read(bytes) => {
+                parts.push_front(Part::Bytes(bytes));
+                Written::default()
+            }
+        });
+    }
+    let mut slices = [IoSlice::new(&[]); MAX_WRITE_SEGMENTS];
+    let mut count = 0;
+    for (slice, part) in slices.iter_mut().zip(&*parts) {
+        let Part::Bytes(bytes) = part else { break };
+        *slice = IoSlice::new(bytes);
+        count += 1;
+    }
+    let taken = io.write_vectored(&slices[..count]).await?;
+    if taken == 0 {
+        return Err(std::io::ErrorKind::WriteZero.into());
+    }
+    advance(parts, taken);
+    Ok(Written {
+        bytes: taken,
+        from_files: 0,
+    })
+}
+
+/// Drops so many bytes from the front.
+fn advance(parts: &mut VecDeque<Part>, mut taken: usize) {
+    while let Some(Part::Bytes(front)) = parts.front_mut() {
+        if taken < front.len() {
+            front.advance(taken);
+            return;
+        }
+        taken -= front.len();
+        parts.pop_front();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::net::TcpStream;
 
     use super::*;
+
+    impl Outlet for DuplexStream {
+        fn stream(&self) -> Option<&TcpStream> {
+            None
+        }
+    }
 
     #[tokio::test]
     async fn segments_arrive_in_order_through_a_narrow_pipe() {
         let (near, mut far) = tokio::io::duplex(7);
         let mut sink = ResponseSink::new(near, &Limits::default());
         for part in 0..200_u8 {
-            sink.segments.push_back(Bytes::from(vec![part; 3]));
+            sink.parts.push_back(Part::Bytes(vec![part; 3].into()));
         }
         let reader = tokio::spawn(async move {
             let mut all = Vec::new();
             far.read_to_end(&mut all).await.map(|_| all)
         });
-        assert_eq!(sink.flush().await.unwrap(), 600);
+        assert_eq!(sink.flush().await.unwrap().bytes, 600);
         sink.close().await;
         let expected: Vec<u8> = (0..200_u8).flat_map(|part| [part; 3]).collect();
         assert_eq!(reader.await.unwrap().unwrap(), expected);
@@ -138,7 +227,7 @@ mod tests {
             ..Limits::default()
         };
         let mut sink = ResponseSink::new(near, &limits);
-        sink.segments.push_back(Bytes::from(vec![0; 1_000]));
+        sink.parts.push_back(Part::Bytes(vec![0; 1_000].into()));
         sink.bytes = 1_000;
         let trickle = tokio::spawn(async move {
             let mut byte = [0];
@@ -159,8 +248,8 @@ mod tests {
             ..Limits::default()
         };
         let mut sink = ResponseSink::new(near, &limits);
-        sink.segments
-            .push_back(Bytes::from_static(b"more than four bytes"));
+        sink.parts
+            .push_back(Part::Bytes(Bytes::from_static(b"more than four bytes")));
         assert_eq!(
             sink.flush().await.unwrap_err().kind(),
             std::io::ErrorKind::TimedOut

@@ -8,6 +8,7 @@ mod connections;
 mod consumer_groups;
 mod disk;
 mod fetch;
+mod fetch_files;
 mod fetch_sessions;
 mod groups;
 mod hostile;

@@ -9,6 +9,7 @@
 
 use std::fmt::{self, Debug};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -167,6 +168,14 @@ impl DiskFile for FailStopFile {
 
     fn read_append(&self, buf: &mut Vec<u8>, want: usize, position: u64) -> io::Result<usize> {
         self.file.read_append(buf, want, position)
+    }
+
+    fn read_at_now(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.file.read_at_now(buf, position)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.file.descriptor()
     }
 
     fn write_all_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {

@@ -17,6 +17,7 @@ mod full_disk;
 mod hostile;
 mod lifecycle;
 mod model;
+mod ranges;
 mod reading;
 mod transactions;
 

@@ -9,7 +9,6 @@ use super::PartitionLog;
 use super::flush::sync_place;
 use super::recovery::remove_segment;
 use super::replay::remove_snapshot;
-use crate::disk::OpenMode;
 use crate::error::{At, StorageError};
 use crate::files::{self, FileKind};
 use crate::index::{Indexed, SparseIndex};
@@ -115,11 +114,12 @@ impl PartitionLog {
     fn rebuild_active(&mut self, offset: Offset) -> Result<(), StorageError> {
         let base = self.active.base_offset;
         let path = self.active.file.path();
-        let mut cut = Active::new(std::sync::Arc::clone(&self.active.file));
+        // Reads that are planned, and answers that are being sent, learn that their bytes were taken back: what is
+        // appended later lies at the same positions.
+        let mut cut = Active::new(self.segment_file(base));
+        self.active.file.cut();
         let mut end = base;
-        let file = self.active.file.handle(OpenMode::Create).inspect(|file| {
-            cut.handle = Some(std::sync::Arc::clone(file));
-        })?;
+        let file = cut.writer()?;
         let range = 0..self.active.size_bytes;
         let mut scanner = Scanner::new(&*file, range, Depth::Headers, Expect::segment(base));
         let mut index = SparseIndex::default();

@@ -2,12 +2,15 @@
 //!
 //! A look first locates every partition's read and adds up how much there can be, without touching a file; only a
 //! look that can satisfy the request reads. What was read decides: the sum before is an upper bound.
+//!
+//! Large record sets of a TCP client are not read at all: the answer says where they lie, and the connection sends them
+//! from there. They hold no memory, but places of which the node has a fixed number; without one the bytes are read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use highwater_storage::ReadError;
+use highwater_storage::{FileRange, ReadError, Records};
 use highwater_types::Offset;
 use highwater_types::record::{Compression, batches};
 use highwater_wire::ErrorCode;
@@ -21,7 +24,9 @@ use super::READ_COMMITTED;
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::fetch_sessions::{PartitionKey, Wanted};
-use crate::limits::{FIRST_BATCH_BYTES, MAX_FETCH_BYTES, MAX_FETCH_WAIT};
+use crate::limits::{
+    FIRST_BATCH_BYTES, MAX_FETCH_BYTES, MAX_FETCH_WAIT, MIN_SENT_ANSWER_BYTES, MIN_SENT_FILE_BYTES,
+};
 use crate::log::partition::{FetchFailure, FetchPlan, FetchSpec, Marks, Partition};
 use crate::purgatory::{Registration, Waiter};
 
@@ -35,11 +40,44 @@ pub(super) struct Target {
 /// What one look at the partitions brought.
 pub(super) struct Gathered {
     /// One for each target, in order.
-    pub(super) partitions: Vec<PartitionData>,
+    pub(super) partitions: Vec<PartitionAnswer>,
     pub(super) bytes: usize,
     pub(super) memory: Option<OwnedSemaphorePermit>,
+    /// Places for the record sets that are to be sent from their files.
+    pub(super) places: Option<OwnedSemaphorePermit>,
     /// Answered at once, however little there is.
     is_urgent: bool,
+}
+
+/// What one partition is answered with.
+pub(super) struct PartitionAnswer {
+    pub(super) data: PartitionData,
+    /// Where the records lie, if they are not in the data.
+    pub(super) file: Option<FileRange>,
+}
+
+impl PartitionAnswer {
+    pub(super) fn record_bytes(&self) -> usize {
+        match &self.file {
+            Some(range) => range.len_bytes(),
+            None => self.data.records.as_ref().map_or(0, Bytes::len),
+        }
+    }
+}
+
+impl From<PartitionData> for PartitionAnswer {
+    fn from(data: PartitionData) -> Self {
+        PartitionAnswer { data, file: None }
+    }
+}
+
+/// What is kept free for an answer before anything is read.
+#[derive(Default)]
+struct Reserved {
+    memory: Option<OwnedSemaphorePermit>,
+    places: Option<OwnedSemaphorePermit>,
+    /// For each target whether it has one of the places.
+    may_send: Vec<bool>,
 }
 
 /// Every partition's read, located.
@@ -56,6 +94,8 @@ struct Reading {
     left: usize,
     first_batch_whole: bool,
     read_committed: bool,
+    /// Records may be left in their file.
+    may_send: bool,
     /// Monotonic.
     now_ms: u64,
 }
@@ -67,6 +107,8 @@ pub(super) struct RequestFacts {
     pub(super) refusal: Option<ErrorCode>,
     /// Whether the client reads zstd (KIP-110).
     pub(super) knows_zstd: bool,
+    /// Whether who writes the answer can send from files.
+    pub(super) sends_files: bool,
 }
 
 /// A fetch while it is in work.
@@ -74,6 +116,7 @@ pub(super) struct Poll {
     targets: Vec<Target>,
     read_committed: bool,
     knows_zstd: bool,
+    sends_files: bool,
     max_bytes: usize,
     min_bytes: usize,
     max_wait: Duration,
@@ -101,6 +144,8 @@ impl Poll {
             targets,
             read_committed: request.isolation_level == READ_COMMITTED,
             knows_zstd: facts.knows_zstd,
+            // What a client cannot read is found by looking at every batch.
+            sends_files: facts.sends_files && facts.knows_zstd,
             max_bytes,
             min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
             max_wait: max_wait.min(MAX_FETCH_WAIT),
@@ -144,10 +189,10 @@ impl Poll {
     }
 
     /// Notes what each partition gave.
-    pub(super) fn count(&self, answers: &[PartitionData]) {
+    pub(super) fn count(&self, answers: &[PartitionAnswer]) {
         for (target, answer) in self.targets.iter().zip(answers) {
-            if let (Ok(partition), Some(records)) = (&target.partition, &answer.records) {
-                partition.traffic().sent(records.len());
+            if let Ok(partition) = &target.partition {
+                partition.traffic().sent(answer.record_bytes());
             }
         }
     }
@@ -175,7 +220,7 @@ impl Poll {
         let plans: Vec<_> = self
             .targets
             .iter()
-            .map(|target| target.plan(self.read_committed))
+            .map(|target| target.plan(target.max_bytes().min(self.max_bytes), self.read_committed))
             .collect();
         let bytes = plans.iter().map(|plan| match plan {
             Ok(plan) => plan.at_most_bytes(),
@@ -196,64 +241,107 @@ impl Poll {
 
     /// Reads every partition in the order of the request (semantic 49), within the limits.
     async fn gather(&self, broker: &Broker, located: Located) -> Gathered {
-        let mut memory = self.reserve(broker, &located).await;
+        let mut reserved = self.reserve(broker, &located).await;
         let mut gathered = Gathered {
             partitions: Vec::with_capacity(self.targets.len()),
             bytes: 0,
             memory: None,
+            places: None,
             is_urgent: false,
         };
-        for (target, plan) in self.targets.iter().zip(located.plans) {
+        let (mut bytes_in_memory, mut files) = (0, 0);
+        for ((target, plan), may_send) in self.targets.iter().zip(located.plans).zip(reserved.may_send) {
             let left = self.max_bytes.saturating_sub(gathered.bytes);
             let behind = plan.as_ref().is_ok_and(FetchPlan::is_behind);
             let reading = Reading {
                 left,
                 first_batch_whole: gathered.bytes == 0,
                 read_committed: self.read_committed,
+                may_send,
                 now_ms: broker.clock.monotonic_ms(),
             };
-            let mut data = target.read(plan, reading).await;
-            if !self.knows_zstd && has_zstd(&data) {
-                data = failed(target.index, ErrorCode::UnsupportedCompressionType, None);
+            let mut answer = target.read(plan, reading).await;
+            if !self.knows_zstd && has_zstd(&answer.data) {
+                answer = failed(target.index, ErrorCode::UnsupportedCompressionType, None).into();
             }
-            let bytes = data.records.as_ref().map_or(0, Bytes::len);
+            let bytes = answer.record_bytes();
+            match &answer.file {
+                Some(_) => files += 1,
+                None => bytes_in_memory += bytes,
+            }
             gathered.bytes += bytes;
-            gathered.is_urgent |= data.error_code != ErrorCode::None.code()
-                || data.diverging_epoch != EpochEndOffset::default()
+            gathered.is_urgent |= answer.data.error_code != ErrorCode::None.code()
+                || answer.data.diverging_epoch != EpochEndOffset::default()
                 || behind && bytes > 0;
-            gathered.partitions.push(data);
+            gathered.partitions.push(answer);
         }
-        if let Some(permit) = &mut memory {
-            // More was reserved than the logs had; the rest goes back at once.
-            let excess = permit.num_permits().saturating_sub(gathered.bytes);
-            drop(permit.split(excess));
-        }
-        gathered.memory = memory;
+        // More was reserved than the logs had; the rest goes back at once.
+        give_back(&mut reserved.memory, bytes_in_memory);
+        give_back(&mut reserved.places, files);
+        gathered.memory = reserved.memory;
+        gathered.places = reserved.places;
         gathered
     }
 
-    /// Takes the most that the partitions with data can give from the node's response memory. An idle poll
-    /// takes nothing.
-    async fn reserve(&self, broker: &Broker, located: &Located) -> Option<OwnedSemaphorePermit> {
-        let mut most = 0_usize;
+    /// Takes places for the record sets that may be sent from their files, and of the node's response memory the most
+    /// that the other partitions with data can give. An idle poll takes nothing.
+    async fn reserve(&self, broker: &Broker, located: &Located) -> Reserved {
+        let mut reserved = Reserved::default();
+        let mut most: Vec<usize> = Vec::with_capacity(self.targets.len());
+        let mut has_data = false;
         for (target, plan) in self.targets.iter().zip(&located.plans) {
-            let Ok(plan) = plan else { continue };
             let limit = target.max_bytes().min(self.max_bytes);
-            most = most.saturating_add(match (most, plan.at_most_bytes()) {
+            let bytes = plan.as_ref().map_or(0, FetchPlan::at_most_bytes);
+            let bytes = match has_data {
                 // The first batch may be larger than the limits (semantic 43).
-                (0, bytes) => bytes.min(limit.max(FIRST_BATCH_BYTES)),
-                (_, bytes) => bytes.min(limit),
-            });
+                false => bytes.min(limit.max(FIRST_BATCH_BYTES)),
+                true => bytes.min(limit),
+            };
+            has_data |= bytes > 0;
+            most.push(bytes);
+            let is_sendable = bytes >= MIN_SENT_FILE_BYTES && plan.as_ref().is_ok_and(FetchPlan::is_sendable);
+            reserved.may_send.push(self.sends_files && is_sendable);
         }
+        let total = most.iter().copied().fold(0, usize::saturating_add);
+        if total.min(self.max_bytes.max(FIRST_BATCH_BYTES)) < MIN_SENT_ANSWER_BYTES {
+            reserved.may_send.fill(false);
+        }
+        let wanted = reserved.may_send.iter().filter(|may_send| **may_send).count();
+        if wanted > 0 {
+            let places = u32::try_from(wanted).unwrap_or(u32::MAX);
+            let places = Arc::clone(&broker.sent_files).try_acquire_many_owned(places);
+            reserved.places = places.ok();
+        }
+        if reserved.places.is_none() {
+            reserved.may_send.fill(false);
+        }
+        let in_memory = most
+            .iter()
+            .zip(&reserved.may_send)
+            .map(|(bytes, may_send)| match may_send {
+                // What turns out to be smaller than expected is read after all.
+                true => MIN_SENT_FILE_BYTES,
+                false => *bytes,
+            });
+        let most = in_memory.fold(0, usize::saturating_add);
         let most = most.min(self.max_bytes.max(FIRST_BATCH_BYTES));
         let permits = u32::try_from(most.min(broker.limits.response_memory_bytes)).unwrap_or(u32::MAX);
-        if permits == 0 {
-            return None;
+        if permits > 0 {
+            let memory = Arc::clone(&broker.response_memory).acquire_many_owned(permits);
+            reserved.memory = memory.await.ok();
         }
-        Arc::clone(&broker.response_memory)
-            .acquire_many_owned(permits)
-            .await
-            .ok()
+        reserved
+    }
+}
+
+/// Keeps `needed` of what was reserved.
+fn give_back(reserved: &mut Option<OwnedSemaphorePermit>, needed: usize) {
+    if let Some(permit) = reserved {
+        let excess = permit.num_permits().saturating_sub(needed);
+        drop(permit.split(excess));
+    }
+    if reserved.as_ref().is_some_and(|permit| permit.num_permits() == 0) {
+        *reserved = None;
     }
 }
 
@@ -270,42 +358,60 @@ impl Target {
         usize::try_from(self.wanted.max_bytes).unwrap_or(0)
     }
 
-    fn plan(&self, read_committed: bool) -> Result<FetchPlan, FetchFailure> {
+    fn plan(&self, max_bytes: usize, read_committed: bool) -> Result<FetchPlan, FetchFailure> {
         let partition = self.partition.as_ref().map_err(|code| (*code, None))?;
         partition.plan_fetch(&FetchSpec {
             from: Offset::new(self.wanted.fetch_offset),
-            max_bytes: self.max_bytes(),
+            max_bytes,
             read_committed,
             current_leader_epoch: known_epoch(self.wanted.current_leader_epoch),
             last_fetched_epoch: known_epoch(self.wanted.last_fetched_epoch),
         })
     }
 
-    async fn read(&self, plan: Result<FetchPlan, FetchFailure>, reading: Reading) -> PartitionData {
-        let mut plan = match plan {
-            Ok(plan) => plan,
-            Err((code, marks)) => return failed(self.index, code, marks),
+    async fn read(&self, plan: Result<FetchPlan, FetchFailure>, reading: Reading) -> PartitionAnswer {
+        let max_bytes = self.max_bytes().min(reading.left);
+        let plan = match plan {
+            // Planned anew, since the index leads to the end of what was planned.
+            Ok(plan) if reading.may_send && max_bytes < plan.max_bytes() => {
+                self.plan(max_bytes, reading.read_committed)
+            }
+            other => other,
         };
-        plan.limit(self.max_bytes().min(reading.left), reading.first_batch_whole);
-        let mut read = plan.read().await;
+        let (mut plan, mut read) = match plan {
+            Ok(plan) => self.try_read(plan, reading).await,
+            Err((code, marks)) => return failed(self.index, code, marks).into(),
+        };
         if matches!(read, Err(ReadError::Changed { .. })) {
             // Either the log was cut under the read, and a new plan sees what is there now, or it is damaged.
-            plan = match self.plan(reading.read_committed) {
-                Ok(plan) => plan,
-                Err((code, marks)) => return failed(self.index, code, marks),
+            (plan, read) = match self.plan(max_bytes, reading.read_committed) {
+                Ok(plan) => self.try_read(plan, reading).await,
+                Err((code, marks)) => return failed(self.index, code, marks).into(),
             };
-            plan.limit(self.max_bytes().min(reading.left), reading.first_batch_whole);
-            read = plan.read().await;
         }
         match read {
-            Ok(records) => filled(self.index, &plan, records),
+            Ok(Records::Bytes(records)) => filled(self.index, &plan, records).into(),
+            Ok(Records::File(range)) => PartitionAnswer {
+                data: filled(self.index, &plan, Bytes::new()),
+                file: Some(range),
+            },
             Err(error) => {
                 if let Ok(partition) = &self.partition {
                     partition.report_unreadable(&error, reading.now_ms);
                 }
-                failed(self.index, ApiError::from(error).code, Some(plan.marks))
+                failed(self.index, ApiError::from(error).code, Some(plan.marks)).into()
             }
         }
+    }
+
+    async fn try_read(
+        &self,
+        mut plan: FetchPlan,
+        reading: Reading,
+    ) -> (FetchPlan, Result<Records, ReadError>) {
+        plan.limit(self.max_bytes().min(reading.left), reading.first_batch_whole);
+        let read = plan.read(reading.may_send.then_some(MIN_SENT_FILE_BYTES)).await;
+        (plan, read)
     }
 }
 
