@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 use highwater_broker::Limits;
+use highwater_client::Client;
 use highwater_connect::{Document, Plugins, RestServer, Worker, WorkerConfig, check, process_environment};
 use highwater_embedded::{Embedded, EmbeddedConfig};
 use highwater_sql::pgwire::PgServer;
@@ -223,6 +224,8 @@ struct Parts {
     worker: Worker,
     rest: RestServer,
     postgres: PgServer,
+    /// What `postgres` runs on.
+    sql_runtime: SqlRuntime,
 }
 
 async fn start_parts(settings: &ServerConfig, node: &Arc<Embedded>, metrics: Metrics) -> Result<Parts> {
@@ -238,17 +241,58 @@ async fn start_parts(settings: &ServerConfig, node: &Arc<Embedded>, metrics: Met
     let rest = RestServer::bind(settings.connect, worker.clone())
         .await
         .with_context(|| format!("cannot listen on {} (--connect)", settings.connect))?;
-    let engine = Engine::new(client.clone(), EngineConfig::default()).await?;
-    let postgres = PgServer::bind(settings.sql, engine)
-        .await
-        .with_context(|| format!("cannot listen on {} (--sql)", settings.sql))?;
+    let (sql_runtime, postgres) = start_sql(client.clone(), settings.sql).await?;
     let http = HttpServer::start(settings.http, metrics, Arc::clone(node)).await?;
     Ok(Parts {
         http,
         worker,
         rest,
         postgres,
+        sql_runtime,
     })
+}
+
+/// Threads of their own for SQL, with the stack that its deepest statements need: whatever people ask there, the threads
+/// that serve the log stay free.
+async fn start_sql(client: Client, address: SocketAddr) -> Result<(SqlRuntime, PgServer)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("sql")
+        .thread_stack_size(highwater_sql::STACK_BYTES)
+        .build()
+        .context("cannot start the threads of SQL")?;
+    let runtime = SqlRuntime(Some(runtime));
+    let starting = runtime.spawn(async move {
+        let engine = Engine::new(client, EngineConfig::default()).await?;
+        PgServer::bind(address, engine)
+            .await
+            .with_context(|| format!("cannot listen on {address} (--sql)"))
+    });
+    let server = starting.await.context("the start of SQL ended badly")??;
+    Ok((runtime, server))
+}
+
+/// Must not be dropped by a thread of another runtime that waits for it; this lets it end by itself.
+struct SqlRuntime(Option<tokio::runtime::Runtime>);
+
+impl SqlRuntime {
+    fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        match &self.0 {
+            Some(runtime) => runtime.spawn(task),
+            None => tokio::spawn(task),
+        }
+    }
+}
+
+impl Drop for SqlRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Makes a worker's connectors what the files say.
@@ -293,6 +337,7 @@ impl Parts {
     async fn stop(self) {
         self.http.shutdown();
         self.postgres.shutdown().await;
+        drop(self.sql_runtime);
         self.rest.shutdown().await;
         self.worker.shutdown().await;
     }

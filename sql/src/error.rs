@@ -26,6 +26,12 @@ pub enum SqlError {
         /// Why, and what to do instead.
         reason: &'static str,
     },
+    /// Answering it would take more stack or planning than there is.
+    #[error("the statement is too complex: {problem}")]
+    TooComplex {
+        /// In which way, and what to do instead.
+        problem: &'static str,
+    },
     /// A `CREATE TABLE` that does not declare a topic's columns.
     #[error("cannot declare table {table}: {problem}")]
     Declaration {
@@ -122,6 +128,7 @@ impl SqlError {
         match self {
             Self::Empty | Self::Several { .. } => "42601",
             Self::Refused { .. } => "0A000",
+            Self::TooComplex { .. } => "54001",
             Self::Declaration { .. } => "42P16",
             Self::Read(_) => "58030",
             Self::LogEnded { .. } => "40001",

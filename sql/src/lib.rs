@@ -20,6 +20,10 @@
 //! # }
 //! ```
 //!
+//! Planning and evaluation recurse as deep as a statement's expressions; what is too deep or too large is refused before it
+//! is planned. Where an engine serves people one does not know, let it run on threads with at least
+//! [`STACK_BYTES`] of stack: an overflow ends the process.
+//!
 //! # Reading order
 //! `engine` (statements), `catalog` (topics as tables), `table` and `pushdown` (planning), `scan` (reading),
 //! `json` (values), `reader` (the seam to the log), `pgwire` (the door for psql and BI tools).
@@ -28,6 +32,7 @@ mod limits;
 
 mod catalog;
 mod columns;
+mod complexity;
 mod config;
 mod declare;
 mod engine;
@@ -51,6 +56,7 @@ pub use arrow;
 pub use config::{EngineConfig, Misfits};
 pub use engine::{CATALOG, Engine, Prepared, SCHEMA, Session};
 pub use error::{LogError, SqlError};
+pub use limits::STACK_BYTES;
 pub use result::QueryResult;
 
 #[cfg(test)]

@@ -35,5 +35,22 @@ pub(crate) const TOPIC_LIST_TTL: Duration = Duration::from_secs(1);
 /// Connections of the Postgres wire served at a time; a BI tool opens a handful.
 pub(crate) const MAX_PG_CONNECTIONS: usize = 256;
 
+/// Longest text of a statement.
+pub(crate) const MAX_STATEMENT_BYTES: usize = 1 << 20;
+/// Words and operators that may follow one another without a comma, enclosing parentheses included: half of them can be
+/// operators of one chain, each a level of recursion for whoever plans and evaluates it.
+pub(crate) const MAX_CHAINED_WORDS: usize = 1_000;
+/// Tables and queries that a statement may name: joined or named after one another they nest, whatever the text looks like.
+pub(crate) const MAX_RELATIONS: usize = 200;
+/// Stack that the deepest statement within these limits needs, with room to spare. Without optimisation a frame is many
+/// times as large.
+pub const STACK_BYTES: usize = if cfg!(debug_assertions) {
+    64 << 20
+} else {
+    16 << 20
+};
+/// The same with what is named in WITH counted as often as it is used: the planner copies it each time.
+pub(crate) const MAX_PLANNED_RELATIONS: u64 = 500;
+
 const _: () = assert!(MIN_FETCH_BYTES <= MAX_FETCH_BYTES);
 const _: () = assert!(MAX_STRUCT_FIELDS <= MAX_COLUMNS);

@@ -8,7 +8,12 @@ use datafusion::sql::{
     },
 };
 
-use crate::{declare::Declaration, engine::SCHEMA, error::SqlError};
+use crate::{
+    complexity::{check_statement, check_text},
+    declare::Declaration,
+    engine::SCHEMA,
+    error::SqlError,
+};
 
 /// A statement that has been parsed.
 #[derive(Debug, Clone)]
@@ -40,8 +45,10 @@ const SETTABLE: [&str; 5] = [
 
 /// The statements in `sql`.
 pub(crate) fn parse(sql: &str) -> Result<Vec<Parsed>, SqlError> {
+    check_text(sql)?;
     let statements =
         DFParser::parse_sql_with_dialect(sql, &GenericDialect {}).map_err(SqlError::from_datafusion)?;
+    statements.iter().try_for_each(check_statement)?;
     Ok(statements
         .into_iter()
         .map(|statement| Parsed {
