@@ -271,10 +271,12 @@ fn problem(key: impl Into<String>, message: impl Into<String>) -> ConfigProblem 
 /// Names become parts of topic keys, group names, paths of URLs and metric labels.
 fn checked_name(name: String, problems: &mut Vec<ConfigProblem>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 200 || !name.chars().all(plain) {
+    // Paths of URLs made of dots alone are never sent as they are.
+    let is_path = name == "." || name == "..";
+    if name.is_empty() || name.len() > 200 || !name.chars().all(plain) || is_path {
         problems.push(problem(
             "name",
-            format!("is `{name}`; use 1 to 200 letters, digits, `-`, `_` and `.`"),
+            format!("is `{name}`; use 1 to 200 letters, digits, `-`, `_` and `.`, and not dots alone"),
         ));
     }
     name

@@ -12,9 +12,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde_json::{Map, Value, json};
@@ -29,6 +30,11 @@ use crate::status::Status;
 use crate::worker::{Applied, ConnectorOffsets, Worker, WorkerError, trace};
 
 mod validate;
+
+/// Longest body of a request; configurations are a few kilobytes.
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// How much of a refusal's text is repeated.
+const MAX_REFUSAL_BYTES: usize = 4 << 10;
 
 /// A running REST server.
 #[derive(Debug)]
@@ -98,7 +104,23 @@ pub fn router(worker: Worker) -> Router {
                 "this path does not take that method",
             )
         })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(map_response(in_json))
         .with_state(worker)
+}
+
+/// Gives refusals that were made before a handler ran, of bodies and paths that cannot be read, the form of all others.
+async fn in_json(response: Response) -> Response {
+    let status = response.status();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    let is_json = content_type.is_some_and(|value| value == "application/json");
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = to_bytes(response.into_body(), MAX_REFUSAL_BYTES)
+        .await
+        .unwrap_or_default();
+    RestError::new(status, String::from_utf8_lossy(&text)).into_response()
 }
 
 /// An answer that says what went wrong.

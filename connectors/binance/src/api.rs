@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use highwater_connect_api::TaskError;
+use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 
@@ -30,6 +31,8 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .timeout(settings.timeout)
+            // The exchange sends nobody elsewhere; another host could, to one that only this machine reaches.
+            .redirect(Policy::none())
             .user_agent(concat!("highwater/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| TaskError::fatal(describe(&error), "check the machine's TLS set-up"))?;
@@ -100,8 +103,13 @@ impl Api {
         if !status.is_success() {
             return Err(failure(&url, status, retry_after, &body));
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| TaskError::retriable(format!("{url}: the answer is malformed: {error}")))
+        // Where, but not what: a text that is no answer of the exchange may be anybody's secret.
+        serde_json::from_slice(&body).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            TaskError::retriable(format!(
+                "{url}: the answer is malformed at line {line}, column {column}"
+            ))
+        })
     }
 }
 
@@ -129,7 +137,10 @@ fn failure(url: &str, status: StatusCode, retry_after: Option<Duration>, body: &
     }
     let (code, message) = match serde_json::from_slice::<Body>(body) {
         Ok(body) => (body.code, body.msg),
-        Err(_) => (0, String::from_utf8_lossy(body).into_owned()),
+        Err(_) => (
+            0,
+            format!("{} bytes that the exchange would not send", body.len()),
+        ),
     };
     let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
     let reason = format!("{url} answered {status} (code {code}): {message}");

@@ -1,6 +1,7 @@
 //! The plugin and its task.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,8 +57,8 @@ impl SourcePlugin for BinanceSource {
         if settings.streams.is_empty() {
             problems.push(problem("streams", "is empty; choose prices, klines or both"));
         }
-        if !settings.base_url.starts_with("http://") && !settings.base_url.starts_with("https://") {
-            problems.push(problem("base_url", "must begin with http:// or https://"));
+        if let Some(message) = problem_of_base_url(&settings.base_url) {
+            problems.push(problem("base_url", message));
         }
         problems
     }
@@ -75,6 +76,38 @@ impl SourcePlugin for BinanceSource {
     fn task(&self) -> Box<dyn SourceTask> {
         Box::new(BinanceTask { work: None })
     }
+}
+
+/// Whoever may write a configuration makes this process send requests. What an address answers is never repeated
+/// unless it is the exchange's own form of an error; hosts that hand out credentials to whoever asks are not asked.
+fn problem_of_base_url(base_url: &str) -> Option<&'static str> {
+    const METADATA_HOSTS: [&str; 2] = ["metadata.google.internal", "instance-data"];
+    let Ok(url) = reqwest::Url::parse(base_url) else {
+        return Some("is no URL; write it as https://host");
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Some("must begin with http:// or https://");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("must hold no user and no password: messages name this address");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Some("must end with the host or a path, without ? and #");
+    }
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches([']', '.']);
+    let is_link_local = match bare.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_link_local(),
+        Ok(IpAddr::V6(address)) => {
+            address.is_unicast_link_local()
+                || address
+                    .to_ipv4_mapped()
+                    .is_some_and(|address| address.is_link_local())
+                || address.segments()[..2] == [0xfd00, 0x0ec2]
+        }
+        Err(_) => METADATA_HOSTS.contains(&bare),
+    };
+    is_link_local.then_some("names a machine's metadata service, which is no exchange")
 }
 
 fn read(settings: &Settings) -> Result<BinanceSettings, TaskError> {

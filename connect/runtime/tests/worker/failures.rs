@@ -8,7 +8,7 @@ use super::plugins::{World, tally};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn poison_goes_to_the_dead_letter_topic_and_the_rest_is_taken() {
+async fn hostile_101_poison_goes_to_the_dead_letter_topic_and_the_rest_is_taken() {
     let cluster = Cluster::start().await;
     let world = World::default();
     world.seen().outages = 2;
