@@ -21,3 +21,4 @@ mod prometheus;
 mod python;
 mod scenarios;
 mod support;
+mod surface;
