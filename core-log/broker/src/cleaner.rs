@@ -22,6 +22,8 @@ use crate::log::partition::Partition;
 
 /// The longest nap of a throttled cleaning: a shutdown waits no longer.
 const MAX_NAP: Duration = Duration::from_millis(100);
+/// Kafka allows buffers of no size; smaller writes than a page help nobody.
+const MIN_IO_BUFFER_BYTES: usize = 4_096;
 /// The shortest rest; Kafka allows 0, but a spinning task helps nobody.
 const MIN_REST_MS: u64 = 10;
 
@@ -141,9 +143,11 @@ fn clean(broker: &Broker, partition: &Arc<Partition>, cleanable: Cleanable) -> b
         .unwrap_or(1)
         .max(1);
     let memory = usize::try_from(settings.log_cleaner_dedupe_buffer_bytes).unwrap_or(usize::MAX);
+    let io_buffer = usize::try_from(settings.log_cleaner_io_buffer_bytes).unwrap_or(0);
     let mut cleaner = Cleaner::new(CleanerOptions {
         dedupe_buffer_bytes: memory / threads,
         load_factor: settings.log_cleaner_io_buffer_load_factor,
+        io_buffer_bytes: (io_buffer / threads).max(MIN_IO_BUFFER_BYTES),
     });
     let request = CleaningRequest {
         high_watermark: partition.high_watermark(),

@@ -198,6 +198,13 @@ impl Node {
         if failed > 0 {
             troubles.push(format!("{failed} partitions cannot be used; the log says why"));
         }
+        let all = self.broker.partitions.all();
+        let fenced = all.iter().filter(|partition| partition.is_fenced()).count();
+        if fenced > 0 && self.disk.failure().is_none() {
+            troubles.push(format!(
+                "{fenced} partitions take no records until the node restarts; the log says why"
+            ));
+        }
         troubles
     }
 

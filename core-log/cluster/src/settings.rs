@@ -151,6 +151,7 @@ pub struct BrokerSettings {
     pub log_cleaner_dedupe_buffer_bytes: i64,
     pub log_cleaner_enable: bool,
     pub log_cleaner_io_buffer_load_factor: f64,
+    pub log_cleaner_io_buffer_bytes: u32,
     pub log_cleaner_io_max_bytes_per_second: f64,
     pub log_cleaner_threads: u32,
     pub log_flush_offset_checkpoint_interval_ms: u32,
@@ -242,6 +243,7 @@ impl BrokerSettings {
             log_cleaner_dedupe_buffer_bytes: values.long("log.cleaner.dedupe.buffer.size")?,
             log_cleaner_enable: values.boolean("log.cleaner.enable")?,
             log_cleaner_io_buffer_load_factor: values.double("log.cleaner.io.buffer.load.factor")?,
+            log_cleaner_io_buffer_bytes: values.size("log.cleaner.io.buffer.size")?,
             log_cleaner_io_max_bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second")?,
             log_cleaner_threads: values.size("log.cleaner.threads")?,
             log_flush_offset_checkpoint_interval_ms: values

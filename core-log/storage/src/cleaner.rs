@@ -131,6 +131,8 @@ pub struct CleanerOptions {
     pub dedupe_buffer_bytes: usize,
     /// `log.cleaner.io.buffer.load.factor`: how full that memory gets; fuller holds more keys and is slower.
     pub load_factor: f64,
+    /// `log.cleaner.io.buffer.size`: bytes gathered before they are written to a cleaned segment.
+    pub io_buffer_bytes: usize,
 }
 
 /// What the caller knows when a cleaning begins.
@@ -185,6 +187,7 @@ pub struct CleaningReport {
 #[derive(Debug)]
 pub struct Cleaner {
     map: OffsetMap,
+    io_buffer_bytes: usize,
 }
 
 impl Cleaner {
@@ -192,6 +195,7 @@ impl Cleaner {
     pub fn new(options: CleanerOptions) -> Self {
         Self {
             map: OffsetMap::new(options.dedupe_buffer_bytes, options.load_factor),
+            io_buffer_bytes: options.io_buffer_bytes,
         }
     }
 
@@ -238,6 +242,7 @@ impl Cleaner {
                 index_entries: Vec::new(),
             },
             plan: &plan,
+            io_buffer_bytes: self.io_buffer_bytes,
             tally: Tally {
                 bytes_read: covered.bytes_read,
                 ..Tally::default()
@@ -446,6 +451,7 @@ struct Tally {
 struct Run<'a> {
     filter: Filter<'a>,
     plan: &'a CleaningPlan,
+    io_buffer_bytes: usize,
     tally: Tally,
 }
 
@@ -540,7 +546,7 @@ impl Run<'_> {
             return Ok(None);
         };
         let interval = plan.config.index_interval_bytes;
-        let mut output = Output::create(&plan.disk, &plan.dir, first.base, interval)?;
+        let mut output = Output::create(&plan.disk, &plan.dir, first.base, interval, self.io_buffer_bytes)?;
         let mut changed = self.copy_segment(&first, &mut output, pace)?;
         group.push(first);
         // What is left of a segment decides what else has room, so that one cleaning merges what it has emptied.

@@ -10,7 +10,7 @@
 //! - a partition that is gone (deleted, shut down, or left mid-change by a panic) refuses every request.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -237,6 +237,15 @@ impl Partition {
     /// Runs `use_log` under the lock.
     pub(crate) fn with_log<T>(&self, use_log: impl FnOnce(&mut PartitionLog) -> T) -> Result<T, ApiError> {
         Ok(use_log(self.lock()?.get()))
+    }
+
+    /// Whether a write or sync has failed, or a change was left half-way: records are refused until the node restarts.
+    pub(crate) fn is_fenced(&self) -> bool {
+        match self.log.try_lock() {
+            Ok(log) => log.as_ref().is_some_and(|log| log.fence_reason().is_some()),
+            Err(TryLockError::Poisoned(_)) => true,
+            Err(TryLockError::WouldBlock) => false,
+        }
     }
 
     /// Takes over what the metadata says now.

@@ -114,6 +114,8 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
         "Whether compacted topics, __consumer_offsets among them, are compacted at all."),
     dynamic("log.cleaner.io.buffer.load.factor", Double, Some("0.9"), Fraction,
         "How full the memory for keys may get before a log is compacted in several rounds; fuller is slower."),
+    dynamic("log.cleaner.io.buffer.size", Int, Some("524288"), AtLeast(0),
+        "Bytes that compaction gathers before it writes them, shared by all cleaner threads, at least 4096 for each."),
     dynamic("log.cleaner.io.max.bytes.per.second", Double, Some("1.7976931348623157E308"), Any,
         "The most bytes per second that each cleaner thread reads and writes."),
     dynamic("log.cleaner.max.compaction.lag.ms", Long, Some("9223372036854775807"), AtLeast(1),

@@ -14,7 +14,6 @@ use crate::files::FileKind;
 use crate::index::{Indexed, MaxTimestamp, SparseIndex};
 use crate::txn_index::AbortedTransaction;
 
-const BUFFER_BYTES: usize = 1 << 20;
 /// So much is written between two syncs, lest one large sync stalls everybody else's.
 const SYNC_EVERY_BYTES: u64 = 64 << 20;
 /// Positions are stored in 31 bits.
@@ -30,6 +29,8 @@ pub(super) struct Output {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     buffer: Vec<u8>,
+    /// As full as it gets before it is written out.
+    buffer_bytes: usize,
     written_bytes: u64,
     unsynced_bytes: u64,
     index: SparseIndex,
@@ -49,6 +50,7 @@ impl Output {
         dir: &Arc<Path>,
         base: Offset,
         index_interval_bytes: u32,
+        buffer_bytes: usize,
     ) -> Result<Self, CleanError> {
         // What an earlier attempt may have left must not show through.
         swap::discard(&**disk, dir, base)?;
@@ -61,7 +63,8 @@ impl Output {
             index_interval_bytes,
             path,
             file,
-            buffer: Vec::with_capacity(BUFFER_BYTES),
+            buffer: Vec::with_capacity(buffer_bytes),
+            buffer_bytes,
             written_bytes: 0,
             unsynced_bytes: 0,
             index: SparseIndex::default(),
@@ -102,7 +105,7 @@ impl Output {
             self.index_interval_bytes,
         );
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= BUFFER_BYTES {
+        if self.buffer.len() >= self.buffer_bytes {
             self.write_out(pace)?;
         }
         Ok(())

@@ -155,6 +155,10 @@ impl PartitionLog {
 
     /// Takes note of an executed plan; gives the recovery point.
     ///
+    /// A sync that fails for want of room fences as any other, unlike a write: where space is only reserved when pages
+    /// are written back (NFS, thin volumes, copy-on-write), the pages it was about may be lost and are called clean
+    /// afterwards, so that a second sync would succeed over the hole. Only reading the log again tells what is there.
+    ///
     /// # Errors
     /// The failure that is passed in; the log is fenced then (invariant 22).
     pub fn finish_flush(

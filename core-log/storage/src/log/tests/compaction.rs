@@ -41,6 +41,7 @@ impl CleaningPace for Free {
 const OPTIONS: CleanerOptions = CleanerOptions {
     dedupe_buffer_bytes: 1 << 20,
     load_factor: 0.9,
+    io_buffer_bytes: 512,
 };
 
 fn clean_as(
@@ -512,7 +513,7 @@ fn a_dirty_section_with_more_keys_than_memory_is_cleaned_in_several_rounds() {
     seal(&mut log);
     let few = CleanerOptions {
         dedupe_buffer_bytes: 0,
-        load_factor: 0.9,
+        ..OPTIONS
     };
     let mut rounds = 0;
     loop {
