@@ -135,7 +135,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     start_log(&cli, server.as_ref());
-    if matches!(cli.command, Command::Dev(_) | Command::Server(_)) {
+    if matches!(cli.command, Command::Dev(_)) || server.is_some() {
         open_files::raise_limit();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
