@@ -115,6 +115,13 @@ pub struct Synonym {
     pub factor: i64,
 }
 
+impl Synonym {
+    /// A broker key with the same unit.
+    const fn same(name: &'static str) -> Self {
+        Self { name, factor: 1 }
+    }
+}
+
 /// One key: a row of the registry.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConfigDef {

@@ -138,7 +138,7 @@ pub(crate) fn cork(stream: Option<&TcpStream>, holds_back: bool) {
     #[cfg(target_os = "linux")]
     if let Some(stream) = stream {
         // It saves packets; a connection that cannot do it any more is about to end.
-        let _ = rustix::net::sockopt::set_tcp_cork(stream, holds_back);
+        let _ = socket2::SockRef::from(stream).set_tcp_cork(holds_back);
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (stream, holds_back);
