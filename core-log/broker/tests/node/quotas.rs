@@ -102,6 +102,21 @@ async fn semantic_10_a_producer_above_its_quota_is_answered_at_once_and_then_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn semantic_10_records_that_are_sent_from_their_file_count_against_the_quota() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, address) = node(&dir, &SHORT_WINDOW).await;
+    let mut wire = Wire::connect(address).await;
+    wire.metadata("t").await;
+    let value = "v".repeat(600_000);
+    wire.produce("t", &[&value]).await;
+    limit(&mut wire, THIS_CLIENT, "consumer_byte_rate", Some(400_000.0)).await;
+    let answer = wire.call(12, fetch_request("t", 0)).await;
+    assert!(values(&answer.responses[0].partitions[0]) == [value]);
+    assert!(answer.throttle_time_ms > 0);
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn semantic_10_a_consumer_above_its_quota_gets_an_empty_answer_and_the_data_later() {
     let dir = tempfile::tempdir().unwrap();
     let (node, address) = node(&dir, &SHORT_WINDOW).await;
