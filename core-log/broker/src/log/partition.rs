@@ -9,25 +9,26 @@
 //! - waiting fetches are woken after the lock is released (see [`crate::purgatory`]);
 //! - a partition that is gone (deleted, shut down, or left mid-change by a panic) refuses every request.
 
+mod fetching;
+mod flushing;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
-use std::time::Duration;
 
-use bytes::Bytes;
 use highwater_cluster::TopicSettings;
 use highwater_storage::{
-    AppendError, AppendInfo, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, ReadError,
-    ReadOptions, ReadPlan, ReadRequest, Records, Retention, StorageError,
+    AppendError, AppendInfo, Cleanable, FlushPolicy, LogAccess, LogConfig, PartitionLog, Retention,
+    StorageError,
 };
 use highwater_types::record::{CheckedBatch, Codec, RecordBatch};
-use highwater_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicPartition};
+use highwater_types::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use highwater_wire::ErrorCode;
-use tokio::sync::oneshot;
 
+pub(crate) use self::fetching::{FetchFailure, FetchPlan, FetchSpec};
+use self::flushing::Flushing;
 use super::flusher::FlushQueue;
 use super::traffic::Traffic;
 use crate::error::ApiError;
-use crate::limits::MAX_INLINE_READ_BYTES;
 use crate::purgatory::WaitList;
 
 /// What the metadata says about a partition led here.
@@ -37,12 +38,6 @@ pub(crate) struct Leadership {
     pub(crate) in_sync: usize,
     pub(crate) settings: Arc<TopicSettings>,
 }
-
-/// Data that cannot be read is logged at most this often for each partition.
-const REPORT_INTERVAL_MS: u64 = 60_000;
-
-/// A longer `flush.ms` is no wish to flush.
-const MAX_FLUSH_MS: i64 = 7 * 24 * 3_600_000;
 
 /// A partition led by this node.
 #[derive(Debug)]
@@ -65,30 +60,6 @@ pub(crate) struct Partition {
     uncleanable: AtomicBool,
     /// When it was last logged that data here cannot be read.
     reported: Mutex<Option<u64>>,
-}
-
-/// Where a partition is on its way to the disk.
-#[derive(Debug, Default)]
-struct Flushing {
-    turn: Turn,
-    waiting: Vec<SyncWait>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    #[default]
-    Idle,
-    Queued,
-    Running,
-    /// Something came that the sync under way may not cover.
-    RunningAndWanted,
-}
-
-/// An acknowledgement that waits for everything below `upto` to be durable.
-#[derive(Debug)]
-struct SyncWait {
-    upto: Offset,
-    done: oneshot::Sender<Result<(), ApiError>>,
 }
 
 /// Offsets of a partition at one moment.
@@ -126,31 +97,6 @@ impl From<AppendFailure> for ApiError {
         }
     }
 }
-
-/// One partition's part of a fetch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FetchSpec {
-    pub(crate) from: Offset,
-    pub(crate) max_bytes: usize,
-    pub(crate) read_committed: bool,
-    pub(crate) current_leader_epoch: Option<LeaderEpoch>,
-    pub(crate) last_fetched_epoch: Option<LeaderEpoch>,
-}
-
-/// A located read with everything its answer needs.
-#[derive(Debug)]
-pub(crate) struct FetchPlan {
-    pub(crate) marks: Marks,
-    /// Where the client's log leaves ours (KIP-595's fetch answer); nothing is read then.
-    pub(crate) diverging: Option<(LeaderEpoch, Offset)>,
-    /// For readers of committed data: who aborted from where, by first offset (semantic 40).
-    pub(crate) aborted: Option<Vec<(ProducerId, Offset)>>,
-    read: Option<ReadPlan>,
-    is_cold: bool,
-}
-
-/// A read that cannot be: the code, and the offsets a client needs to find its way.
-pub(crate) type FetchFailure = (ErrorCode, Option<Marks>);
 
 impl Partition {
     pub(crate) fn new(
@@ -380,189 +326,6 @@ impl Partition {
         }
     }
 
-    /// Locates a read; reads nothing.
-    pub(crate) fn plan_fetch(&self, spec: &FetchSpec) -> Result<FetchPlan, FetchFailure> {
-        self.check_epoch(spec.current_leader_epoch)
-            .map_err(|error| (error.code, None))?;
-        let mut guard = self.lock().map_err(|error| (error.code, None))?;
-        let log = guard.get();
-        let marks = self.marks(log);
-        let diverging = diverging(log, spec).map_err(|code| (code, Some(marks)))?;
-        if let Some(diverging) = diverging {
-            return Ok(FetchPlan {
-                marks,
-                diverging: Some(diverging),
-                aborted: None,
-                read: None,
-                is_cold: false,
-            });
-        }
-        let upto = if spec.read_committed {
-            marks.last_stable
-        } else {
-            marks.high_watermark
-        };
-        let request = ReadRequest {
-            from: spec.from,
-            upto,
-            max_bytes: spec.max_bytes,
-            at_least_one_batch: false,
-        };
-        let failed = |error: ApiError| (error.code, Some(marks));
-        let read = log.plan_read(request).map_err(|error| failed(error.into()))?;
-        let aborted = match spec.read_committed {
-            true if !read.is_empty() => {
-                let found = log
-                    .aborted_transactions(spec.from, upto)
-                    .map_err(|error| failed(error.into()))?;
-                Some(
-                    found
-                        .iter()
-                        .map(|entry| (entry.producer_id, entry.first_offset))
-                        .collect(),
-                )
-            }
-            true => Some(Vec::new()),
-            false => None,
-        };
-        let is_cold = spec.from < log.active_segment_base();
-        let read = (!read.is_empty()).then_some(read);
-        Ok(FetchPlan {
-            marks,
-            diverging: None,
-            aborted,
-            read,
-            is_cold,
-        })
-    }
-
-    /// Tells a person of data that cannot be read, once in a while: clients ask again and again. Time is the
-    /// clock's monotonic one.
-    pub(crate) fn report_unreadable(&self, error: &ReadError, now_ms: u64) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.is_some_and(|last| now_ms.saturating_sub(last) < REPORT_INTERVAL_MS) {
-            return;
-        }
-        *reported = Some(now_ms);
-        drop(reported);
-        let (topic, partition) = (&self.id.topic, self.id.partition);
-        match error {
-            ReadError::Changed { path, position } => tracing::error!(
-                %topic, %partition, path = %path.display(), position,
-                "there is no batch where one must begin, the segment is damaged; restore it from a copy, or delete \
-                 records up to the next segment"
-            ),
-            _ => tracing::error!(%topic, %partition, %error, "cannot read"),
-        }
-    }
-
-    /// Waits until everything below `upto` is durable: one sync for all who wait (group commit).
-    pub(crate) async fn synced(self: &Arc<Self>, upto: Offset) -> Result<(), ApiError> {
-        if self.durable_upto.load(Ordering::Acquire) >= upto.get() {
-            return Ok(());
-        }
-        let (done, durable) = oneshot::channel();
-        self.flushing().waiting.push(SyncWait { upto, done });
-        self.want_flush();
-        durable.await.unwrap_or_else(|_| Err(self.gone()))
-    }
-
-    fn flushing(&self) -> MutexGuard<'_, Flushing> {
-        // Held for moves between lists only, none of which can panic half way.
-        self.flushing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks for a sync that covers everything appended so far. Does not wait.
-    pub(crate) fn want_flush(self: &Arc<Self>) {
-        {
-            let mut flushing = self.flushing();
-            flushing.turn = match flushing.turn {
-                Turn::Idle => Turn::Queued,
-                Turn::Queued => return,
-                Turn::Running | Turn::RunningAndWanted => {
-                    flushing.turn = Turn::RunningAndWanted;
-                    return;
-                }
-            };
-        }
-        if !self.queue.push(Arc::clone(self)) {
-            // The node stops: closing makes the log durable, but nobody is told before.
-            let mut flushing = self.flushing();
-            flushing.turn = Turn::Idle;
-            flushing.waiting.clear();
-        }
-    }
-
-    /// Makes sure that the queue looks here within so many milliseconds.
-    fn flush_within(self: &Arc<Self>, ms: i64) {
-        let delay = u64::try_from(ms).unwrap_or(0);
-        if ms < MAX_FLUSH_MS && !self.is_timed.swap(true, Ordering::Relaxed) {
-            self.queue.push_later(self, Duration::from_millis(delay));
-        }
-    }
-
-    /// The queue looks here, as asked.
-    pub(super) fn flush_time_has_come(self: &Arc<Self>) {
-        self.is_timed.store(false, Ordering::Relaxed);
-        self.want_flush();
-    }
-
-    /// One turn of a flushing thread: syncs, answers who waited, queues again if need be. Gives what failed.
-    pub(super) fn flush_turn(self: &Arc<Self>) -> Option<ApiError> {
-        self.flushing().turn = Turn::Running;
-        let outcome = self.flush();
-        // An offset that is no longer in the log will never be durable.
-        let end = self.with_log(|log| log.end_offset());
-        let mut flushing = self.flushing();
-        let (answered, waiting) = std::mem::take(&mut flushing.waiting)
-            .into_iter()
-            .partition(|wait| match (&outcome, &end) {
-                (Ok(durable), Ok(end)) => wait.upto <= *durable || wait.upto > *end,
-                _ => true,
-            });
-        flushing.waiting = waiting;
-        let again = flushing.turn == Turn::RunningAndWanted || !flushing.waiting.is_empty();
-        flushing.turn = Turn::Idle;
-        drop(flushing);
-        let answered: Vec<SyncWait> = answered;
-        for wait in answered {
-            let answer = match &outcome {
-                Ok(durable) if wait.upto <= *durable => Ok(()),
-                Ok(_) => Err(self.gone()),
-                Err(error) => Err(error.clone()),
-            };
-            // Whoever waited may have gone.
-            let _ = wait.done.send(answer);
-        }
-        if again && outcome.is_ok() {
-            self.want_flush();
-        }
-        outcome.err()
-    }
-
-    /// Whether the flush policy asks for a sync.
-    pub(crate) fn wants_flush(&self, now: Timestamp) -> bool {
-        self.with_log(|log| log.flush_due(now)).unwrap_or(false)
-    }
-
-    /// Whether something has not been durable for so long.
-    pub(crate) fn is_unflushed_for(&self, ms: i64, now: Timestamp) -> bool {
-        self.with_log(|log| {
-            log.unflushed_since()
-                .is_some_and(|since| now.distance_from_ms(since) >= ms)
-        })
-        .unwrap_or(false)
-    }
-
-    /// Makes everything appended so far durable. Blocks, but not under the lock.
-    pub(crate) fn flush(&self) -> Result<Offset, ApiError> {
-        let plan = self.with_log(PartitionLog::begin_flush)??;
-        let outcome = plan.execute();
-        let durable = self.with_log(|log| log.finish_flush(&plan, outcome))??;
-        self.durable_upto.fetch_max(durable.get(), Ordering::AcqRel);
-        Ok(durable)
-    }
-
     /// Moves the start forward to `upto`, or to the high watermark; answers where the log starts now
     /// (semantic 21).
     pub(crate) fn delete_before(&self, upto: Option<Offset>) -> Result<Offset, ApiError> {
@@ -668,86 +431,5 @@ impl OpenLog<'_> {
         self.0
             .as_mut()
             .expect("checked when the lock was taken, and only the lock's holder takes it out")
-    }
-}
-
-/// Whether the log a client has read parts from ours below its offset (Fetch v12, semantic 50).
-///
-/// # Errors
-/// OFFSET_OUT_OF_RANGE for an epoch that this log has not seen, and for offsets that are gone.
-fn diverging(log: &PartitionLog, spec: &FetchSpec) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
-    let Some(theirs) = spec.last_fetched_epoch else {
-        return Ok(None);
-    };
-    let found = log.end_offset_for_epoch(theirs);
-    let (epoch, end) = found.ok_or(ErrorCode::OffsetOutOfRange)?;
-    if spec.from < log.start_offset() {
-        return Err(ErrorCode::OffsetOutOfRange);
-    }
-    Ok((epoch < theirs || end < spec.from).then_some((epoch, end)))
-}
-
-impl FetchPlan {
-    /// Bytes a read gives at most, but for the rule of the one whole batch.
-    pub(crate) fn at_most_bytes(&self) -> usize {
-        self.read.as_ref().map_or(0, ReadPlan::at_most_bytes)
-    }
-
-    /// Whether the data lies in a sealed segment: there is more behind what one read gives.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.read.is_some() && self.is_cold
-    }
-
-    /// The limit in force.
-    pub(crate) fn max_bytes(&self) -> usize {
-        self.read.as_ref().map_or(0, ReadPlan::max_bytes)
-    }
-
-    /// Sets how much is read.
-    pub(crate) fn limit(&mut self, max_bytes: usize, first_batch_whole: bool) {
-        if let Some(read) = &mut self.read {
-            read.limit(max_bytes, first_batch_whole);
-        }
-    }
-
-    /// Whether the bytes lie in a file that can be sent.
-    pub(crate) fn is_sendable(&self) -> bool {
-        self.read.as_ref().is_some_and(ReadPlan::has_descriptor)
-    }
-
-    /// Reads, or finds the bytes in their file if there are at least `min_file_bytes`. On this thread if everything
-    /// that has to be read lies in the page cache, which is asked; otherwise on a thread that may wait for the disk.
-    /// So is what is asked for in vain: a file system that cannot tell, other than at the tail.
-    ///
-    /// # Errors
-    /// [`ReadError::Changed`] for a log that was cut meanwhile, or is damaged: a new plan tells which.
-    ///
-    /// # Panics
-    /// When the read panics.
-    pub(crate) async fn read(&self, min_file_bytes: Option<usize>) -> Result<Records, ReadError> {
-        let Some(plan) = &self.read else {
-            return Ok(Records::Bytes(Bytes::new()));
-        };
-        let mut options = ReadOptions {
-            min_file_bytes,
-            waits: false,
-        };
-        let is_long = self.is_cold && min_file_bytes.is_none() && plan.max_bytes() > MAX_INLINE_READ_BYTES;
-        if !is_long {
-            match plan.fetch(options) {
-                Err(ReadError::WouldWait) => {}
-                other => return other,
-            }
-        }
-        options.waits = true;
-        let plan = plan.clone();
-        match tokio::task::spawn_blocking(move || plan.fetch(options)).await {
-            Ok(read) => read,
-            Err(failed) => match failed.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime ends, and the connection with it.
-                Err(_) => Ok(Records::Bytes(Bytes::new())),
-            },
-        }
     }
 }
