@@ -75,6 +75,11 @@ pub const MAX_SENT_FILES: usize = 1024;
 /// Bytes of a file sent in one step. A thread that serves others too is kept for a tenth of a millisecond.
 pub const SEND_STEP_BYTES: usize = 1024 * 1024;
 
+/// What the system holds of a connection's answers, as Kafka's `socket.send.buffer.bytes`. Left to itself it holds
+/// megabytes, which fall out of the caches between sender and reader: sending 1.5 GB of cached records over loopback took
+/// 0.58 s of CPU (medians of five), with this 0.30 s.
+pub const SEND_BUFFER_BYTES: usize = 100 * 1024;
+
 /// Bytes of a file read in one step where it cannot be sent as it lies.
 pub const COPY_STEP_BYTES: usize = 256 * 1024;
 
@@ -169,6 +174,9 @@ pub struct Limits {
     pub max_frame_bytes: usize,
     /// Bytes of requests being read or handled at a time, over the node; overridden by `queued.max.request.bytes`.
     pub request_memory_bytes: usize,
+    /// What the system holds of answers that a client has not taken, for each connection; `None` leaves it to the
+    /// system. Overridden by `socket.send.buffer.bytes`.
+    pub send_buffer_bytes: Option<usize>,
     /// Bytes of fetch answers held at a time, over the node.
     pub response_memory_bytes: usize,
     /// Open connections over all listeners; overridden by `max.connections`.
@@ -192,6 +200,7 @@ impl Default for Limits {
         Limits {
             max_frame_bytes: MAX_FRAME_BYTES,
             request_memory_bytes: REQUEST_MEMORY_BYTES,
+            send_buffer_bytes: Some(SEND_BUFFER_BYTES),
             response_memory_bytes: RESPONSE_MEMORY_BYTES,
             max_connections: MAX_CONNECTIONS,
             max_connections_per_ip: usize::MAX,

@@ -487,6 +487,9 @@ fn limits(config: &NodeConfig, properties: &BrokerProperties, settings: &BrokerS
     if properties.get("socket.request.max.bytes").is_some() {
         limits.max_frame_bytes = usize::try_from(settings.socket_request_max_bytes).unwrap_or(usize::MAX);
     }
+    if properties.get("socket.send.buffer.bytes").is_some() {
+        limits.send_buffer_bytes = settings.socket_send_buffer_bytes;
+    }
     if let Some(bytes) = settings.queued_max_request_bytes {
         limits.request_memory_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     }

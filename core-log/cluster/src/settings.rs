@@ -175,6 +175,8 @@ pub struct BrokerSettings {
     pub quota_window_num: u32,
     pub quota_window_size_seconds: u32,
     pub socket_request_max_bytes: u32,
+    /// `None` leaves it to the system.
+    pub socket_send_buffer_bytes: Option<usize>,
 }
 
 impl BrokerSettings {
@@ -270,6 +272,7 @@ impl BrokerSettings {
             quota_window_num: values.size("quota.window.num")?,
             quota_window_size_seconds: values.size("quota.window.size.seconds")?,
             socket_request_max_bytes: values.size("socket.request.max.bytes")?,
+            socket_send_buffer_bytes: usize::try_from(values.int("socket.send.buffer.bytes")?).ok(),
         })
     }
 }

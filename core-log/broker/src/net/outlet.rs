@@ -131,15 +131,3 @@ async fn sendfile(stream: &TcpStream, range: &mut FileRange, max_bytes: usize) -
 async fn sendfile(_stream: &TcpStream, _range: &mut FileRange, _max_bytes: usize) -> io::Result<usize> {
     Err(ErrorKind::Unsupported.into())
 }
-
-/// Holds back packets that are not full, or lets go of them: between the two calls the head of an answer, its records
-/// and what follows them share packets, though each is a system call of its own.
-pub(crate) fn cork(stream: Option<&TcpStream>, holds_back: bool) {
-    #[cfg(target_os = "linux")]
-    if let Some(stream) = stream {
-        // It saves packets; a connection that cannot do it any more is about to end.
-        let _ = socket2::SockRef::from(stream).set_tcp_cork(holds_back);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (stream, holds_back);
-}

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::outlet::{OutgoingFile, Outlet, Sent, cork};
+use super::outlet::{OutgoingFile, Outlet, Sent};
 use crate::dispatch::RecordsInFile;
 use crate::limits::{
     Limits, MAX_BUFFERED_RESPONSE_BYTES, MAX_BUFFERED_RESPONSES, MAX_WRITE_SEGMENTS,
@@ -109,9 +109,6 @@ impl<W: Outlet> ResponseSink<W> {
         let slowest = Duration::from_secs((self.bytes / MIN_DRAIN_BYTES_PER_SECOND) as u64);
         let deadline = Instant::now() + self.write_timeout + slowest;
         let (io, parts) = (&mut self.io, &mut self.parts);
-        if self.files > 0 {
-            cork(io.stream(), true);
-        }
         while !parts.is_empty() {
             let until = deadline.min(Instant::now() + self.write_timeout);
             let step = step(io, parts);
@@ -120,9 +117,6 @@ impl<W: Outlet> ResponseSink<W> {
                 .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
             written.bytes += taken.bytes;
             written.from_files += taken.from_files;
-        }
-        if self.files > 0 {
-            cork(self.io.stream(), false);
         }
         self.responses = 0;
         self.bytes = 0;

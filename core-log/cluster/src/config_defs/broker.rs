@@ -210,6 +210,8 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
         "The length of one window of the client quotas."),
     fixed("socket.request.max.bytes", Int, Some("104857600"), AtLeast(1),
         "The largest request a broker reads; a longer one closes the connection."),
+    fixed("socket.send.buffer.bytes", Int, Some("102400"), AtLeast(-1),
+        "What the operating system holds of answers that a client has not taken yet, for each connection: less costs waits where the way to the client is long, more costs memory and caches. -1 leaves it to the system."),
     dynamic("unclean.leader.election.enable", Boolean, Some("false"), Any,
         "Default of the topic config of the same name."),
 ];

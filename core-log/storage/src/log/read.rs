@@ -182,6 +182,17 @@ impl PartitionLog {
         })
     }
 
+    /// The active segment of a log that nobody writes: its file stays open for the next read. One that cannot be opened
+    /// is reported by whoever reads it.
+    fn open_active(&self) -> Option<Arc<dyn DiskFile>> {
+        if self.active.size_bytes == 0 {
+            return None;
+        }
+        let handle = self.active.file.handle(OpenMode::Read).ok()?;
+        self.keep_open(&handle, None);
+        Some(handle)
+    }
+
     fn active_span(&self, request: ReadRequest) -> Span {
         let active = &self.active;
         let position = active.position_for_offset(request.from);
@@ -191,7 +202,7 @@ impl PartitionLog {
         };
         Span {
             segment: Arc::clone(&active.file),
-            handle: active.handle.clone(),
+            handle: active.handle.clone().or_else(|| self.open_active()),
             base_offset: active.base_offset,
             end_offset: self.end,
             start: Some(Place { position, slot: 0 }),

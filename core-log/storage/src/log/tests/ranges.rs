@@ -246,3 +246,22 @@ fn a_disk_without_descriptors_gives_bytes_and_says_that_it_would_wait() {
     // The tail was written a moment ago.
     assert!(matches!(read(59, false), Ok(Records::Bytes(bytes)) if !bytes.is_empty()));
 }
+
+#[test]
+fn a_log_that_nobody_has_written_since_it_was_opened_gives_ranges_too() {
+    let bench = Bench::new(small());
+    let mut log = bench.open();
+    append(&mut log, &["a", "b"]);
+    log.close().unwrap();
+    let log = bench.open();
+    let request = ReadRequest {
+        from: Offset::ZERO,
+        upto: log.end_offset(),
+        max_bytes: 5_000,
+        at_least_one_batch: true,
+    };
+    assert!(log.plan_read(request).unwrap().has_descriptor());
+    let expected = fetched(&log, request, RANGES);
+    assert_eq!(sent(range(&log, request), 700).unwrap(), expected);
+    assert_eq!(expected.len() as u64, log.size_bytes());
+}
