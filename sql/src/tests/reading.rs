@@ -235,7 +235,8 @@ async fn records_that_expire_while_a_query_reads_are_passed_over_with_a_warning(
 }
 
 #[tokio::test]
-async fn hostile_101_values_that_do_not_fit_are_null_with_a_warning_and_widen_the_schema_for_the_next_query() {
+async fn hostile_101_values_that_do_not_fit_are_null_with_a_warning_and_widen_the_schema_for_the_next_query()
+{
     let reader = MemoryReader::default();
     reader.create("t", 1);
     let rows: Vec<Row> = (0..10)
