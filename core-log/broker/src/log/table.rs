@@ -376,10 +376,16 @@ impl PartitionTable {
                 if log.latest_epoch() < Some(job.leadership.epoch) {
                     log.assign_epoch(job.leadership.epoch);
                 }
+                // Found after a kill: only the next roll would ask for it, and until then nothing here is compacted.
+                let has_unsynced_segments = log.recovery_point() < log.active_segment_base();
                 let leadership = job.leadership.clone();
                 let queue = Arc::clone(&self.queue);
                 let partition = Partition::new(job.id.clone(), job.is_internal, log, leadership, queue);
-                Slot::Led(Arc::new(partition))
+                let partition = Arc::new(partition);
+                if has_unsynced_segments {
+                    partition.want_flush();
+                }
+                Slot::Led(partition)
             }
             Err(error) => {
                 totals.failed.fetch_add(1, Ordering::Relaxed);
