@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use highwater_broker::{Limits, Node};
+use highwater_broker::{Limits, Node, NodeConfig};
 use highwater_types::Timestamp;
 use highwater_types::record::{BatchBuilder, BatchOptions, DecodeLimits, batches};
 use highwater_wire::ErrorCode;
@@ -184,6 +184,43 @@ async fn semantic_71_a_compacted_topic_ends_up_with_the_latest_values_and_tombst
     );
     let last = ["60 a=-", "62 d=d", "63 c=new"].map(String::from);
     consume_until(&mut wire, "latest", &last).await;
+    second.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_node_had_sealed_is_compacted_without_another_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (killed, address) = node(dir.path()).await;
+    let mut wire = Wire::connect(address).await;
+    create(&mut wire, "rests", &[("segment.bytes", "1048576")]).await;
+    // Some twenty to a segment: two are sealed, the rest is in the active one.
+    for value in 0..60 {
+        let value = format!("{value:0>50000}");
+        put(&mut wire, "rests", &[("k", Some(value))]).await;
+    }
+    assert_eq!(consume(&mut wire, "rests").await.len(), 60);
+    drop(killed);
+    // It lets go of the directory when its last task ends.
+    assert!(wire.is_closed_by_node().await);
+    let config = NodeConfig::new(dir.path())
+        .listen("PLAINTEXT", "127.0.0.1:0".parse().unwrap())
+        .property("log.cleaner.backoff.ms", "20");
+    let began = Instant::now();
+    let second = loop {
+        match Node::start(config.clone()).await {
+            Ok(second) => break second,
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let mut wire = Wire::connect(second.listener_addr("PLAINTEXT").unwrap()).await;
+    set(&mut wire, "rests", &[("cleanup.policy", "compact")]).await;
+    let compacted = async {
+        while consume(&mut wire, "rests").await.len() > 25 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, compacted).await.unwrap();
     second.shutdown().await.unwrap();
 }
 
