@@ -261,8 +261,9 @@ async fn start_sql(client: Client, address: SocketAddr) -> Result<(SqlRuntime, P
         .thread_stack_size(highwater_sql::STACK_BYTES)
         .build()
         .context("cannot start the threads of SQL")?;
+    let threads = runtime.handle().clone();
     let runtime = SqlRuntime(Some(runtime));
-    let starting = runtime.spawn(async move {
+    let starting = threads.spawn(async move {
         let engine = Engine::new(client, EngineConfig::default()).await?;
         PgServer::bind(address, engine)
             .await
@@ -274,18 +275,6 @@ async fn start_sql(client: Client, address: SocketAddr) -> Result<(SqlRuntime, P
 
 /// Must not be dropped by a thread of another runtime that waits for it; this lets it end by itself.
 struct SqlRuntime(Option<tokio::runtime::Runtime>);
-
-impl SqlRuntime {
-    fn spawn<T: Send + 'static>(
-        &self,
-        task: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
-        match &self.0 {
-            Some(runtime) => runtime.spawn(task),
-            None => tokio::spawn(task),
-        }
-    }
-}
 
 impl Drop for SqlRuntime {
     fn drop(&mut self) {

@@ -30,12 +30,11 @@ pub(crate) struct RequestContext {
     pub(crate) client_host: ByteString,
     /// Addresses in answers are those of the listener the client came in by (semantic 15).
     pub(crate) listener_name: Arc<str>,
-    /// The handler runs in a task of the node's own, not in that of whoever called a session.
+    /// The handler runs in a task of the node's own, not in that of whoever called a session, and the answer goes to a
+    /// socket.
     pub(crate) is_connection: bool,
     /// Holds the fetch sessions of this connection; they end with it.
     pub(crate) fetch_sessions: Arc<SessionOwner>,
-    /// Record bytes may be left in their files: who writes the answer sends them from there.
-    pub(crate) sends_files: bool,
 }
 
 impl RequestContext {
@@ -46,7 +45,6 @@ impl RequestContext {
             listener_name: Arc::clone(&peer.listener_name),
             is_connection: true,
             fetch_sessions: broker.fetch_sessions.owner(),
-            sends_files: cfg!(target_os = "linux"),
         }
     }
 }

@@ -78,7 +78,6 @@ impl Session {
             listener_name: info.listener_name.into(),
             is_connection: false,
             fetch_sessions: broker.fetch_sessions.owner(),
-            sends_files: false,
         };
         Session {
             broker,

@@ -309,7 +309,12 @@ impl DataDir {
                     problem,
                 })
             }
-            Some(Err(_)) | None => self.write_topic_id(&path, expected).at("write", &path),
+            Some(Err(_)) => {
+                tracing::warn!(path = %path.display(), topic_id = %expected,
+                    "a power cut has left this file empty or torn, it is written again");
+                self.write_topic_id(&path, expected).at("write", &path)
+            }
+            None => self.write_topic_id(&path, expected).at("write", &path),
         }
     }
 

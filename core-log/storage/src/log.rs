@@ -80,14 +80,15 @@ pub struct PartitionLog {
     next_horizon: Option<Timestamp>,
     /// Base of a cleaned segment that is about to be put in place.
     pending_swap: Option<Offset>,
-    /// Keeps the sealed segment read last open, so that a reader that catches up does not open it per request.
+    /// Keeps the segment read last open if no writer does, so that its readers do not open it per request.
     last_read: Mutex<Option<LastRead>>,
 }
 
-/// Files of a sealed segment, held open.
+/// Files of a segment, held open.
 #[derive(Debug)]
 struct LastRead {
     log: Arc<dyn DiskFile>,
+    /// Of a sealed one; the active one's is in memory.
     _index: Option<Arc<dyn DiskFile>>,
 }
 

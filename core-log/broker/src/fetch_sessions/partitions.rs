@@ -115,8 +115,9 @@ impl SessionPartitions {
         self.order.values().map(|cached| (&cached.key, cached.wanted))
     }
 
-    /// Takes note of an answer, with `record_bytes` of records, wherever they are. `false` when it says nothing new and can be left out. A partition that gave records
-    /// goes to the end, so that the ones behind it are served first next time (semantic 49).
+    /// Takes note of an answer, with `record_bytes` of records, wherever they are. `false` when it says nothing new and
+    /// can be left out. A partition that gave records goes to the end, so that the ones behind it are served first next
+    /// time (semantic 49).
     pub(crate) fn tell(&mut self, key: &PartitionKey, data: &PartitionData, record_bytes: usize) -> bool {
         let Some(&place) = self.places.get(key) else {
             return true;

@@ -54,7 +54,7 @@ pub(crate) async fn handle(
     let facts = RequestFacts {
         refusal: refusal_of_all(&request),
         knows_zstd: version >= FIRST_WITH_ZSTD,
-        sends_files: context.sends_files,
+        sends_files: cfg!(target_os = "linux") && context.is_connection,
     };
     let poll = Poll::new(broker, &request, &asked, facts);
     let Gathered {

@@ -27,8 +27,6 @@ pub(crate) struct ResponseSink<W> {
     parts: VecDeque<Part>,
     responses: usize,
     bytes: usize,
-    /// Files among the parts.
-    files: usize,
     /// Memory and places of fetch answers, given back once they are written.
     held: Vec<OwnedSemaphorePermit>,
     write_timeout: Duration,
@@ -56,7 +54,6 @@ impl<W: Outlet> ResponseSink<W> {
             parts: VecDeque::new(),
             responses: 0,
             bytes: 0,
-            files: 0,
             held: Vec::new(),
             write_timeout: limits.write_timeout,
         }
@@ -73,7 +70,6 @@ impl<W: Outlet> ResponseSink<W> {
     /// Queues one answer that has some of its record sets in files, in the order of the pieces.
     pub(crate) fn push_around(&mut self, pieces: Vec<Piece>, files: Vec<RecordsInFile>) {
         self.responses += 1;
-        self.files += files.len();
         let mut files = files.into_iter();
         for piece in pieces {
             match piece {
@@ -120,7 +116,6 @@ impl<W: Outlet> ResponseSink<W> {
         }
         self.responses = 0;
         self.bytes = 0;
-        self.files = 0;
         self.held.clear();
         Ok(written)
     }

@@ -76,7 +76,7 @@ impl Records {
 #[derive(Debug, Clone)]
 pub(super) struct Span {
     pub(super) segment: Arc<SegmentFile>,
-    /// Open already when the segment is the one being written.
+    /// Open already, but for a segment that is only looked into if the one before it has nothing.
     handle: Option<Arc<dyn DiskFile>>,
     pub(super) base_offset: Offset,
     /// Above every offset of the stretch.
@@ -93,7 +93,8 @@ pub(super) struct Span {
 }
 
 impl PartitionLog {
-    /// Plans a read. Costs no disk access at the tail, at most the opening of two files elsewhere.
+    /// Plans a read. Costs no disk access at the tail of a log that is written, at most the opening of two files
+    /// elsewhere.
     ///
     /// # Errors
     /// [`ReadError::OffsetOutOfRange`] below the log start or above the log end (semantic 47); a file that cannot be
