@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use highwater_cluster::Principal;
 use highwater_storage::FileRange;
 use highwater_wire::{RequestBody, ResponseBody};
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,6 +27,7 @@ fn panic_injection(context: &RequestContext) {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     pub(crate) client_id: Option<ByteString>,
+    pub(crate) principal: Principal,
     /// Shown by DescribeGroups; `/address` as Kafka writes it.
     pub(crate) client_host: ByteString,
     /// Addresses in answers are those of the listener the client came in by (semantic 15).
@@ -41,6 +43,7 @@ impl RequestContext {
     pub(crate) fn for_connection(broker: &Broker, peer: &Peer) -> Self {
         RequestContext {
             client_id: None,
+            principal: Principal::anonymous(),
             client_host: format!("/{}", peer.address.ip()).into(),
             listener_name: Arc::clone(&peer.listener_name),
             is_connection: true,

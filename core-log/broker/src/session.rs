@@ -12,6 +12,7 @@ use std::task::Poll;
 
 use bytestring::ByteString;
 use futures::FutureExt;
+use highwater_cluster::Principal;
 use highwater_wire::{RequestBody, ResponseBody};
 use tokio::time::Instant;
 
@@ -74,6 +75,7 @@ impl Session {
     pub(crate) fn new(broker: Arc<Broker>, info: SessionInfo) -> Self {
         let context = RequestContext {
             client_id: info.client_id,
+            principal: Principal::anonymous(),
             client_host: ByteString::from_static("/127.0.0.1"),
             listener_name: info.listener_name.into(),
             is_connection: false,

@@ -16,14 +16,11 @@ use crate::clock::Clock;
 use crate::dispatch::{Answer, FilesToSend, Reply, RequestContext};
 use crate::quotas::{Client, Usage};
 
-/// The user of every connection while nobody logs in; Kafka's name for them.
-const ANONYMOUS: &str = "ANONYMOUS";
-
 impl RequestContext {
     /// Who asks, as far as quotas care.
     pub(crate) fn quota_client(&self) -> Client<'_> {
         Client {
-            user: ANONYMOUS,
+            user: self.principal.name(),
             client_id: self.client_id.as_deref().unwrap_or_default(),
         }
     }

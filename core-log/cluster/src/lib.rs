@@ -29,17 +29,21 @@ pub mod config_defs;
 mod config_view;
 pub mod decide;
 mod image;
+mod principal;
 mod quotas;
 mod record;
+mod scram;
 mod settings;
 
 pub use config_defs::ConfigError;
 pub use config_view::{BrokerProperties, ConfigSource, ConfigView, ResolvedConfig, SynonymValue};
 pub use image::{BrokerImage, ConfigResource, MetadataImage, PartitionImage, ReplayError, TopicImage};
+pub use principal::{Principal, PrincipalError};
 pub use quotas::{ClientQuotas, QuotaEntity, QuotaKey, QuotaLimit, QuotaLimits, QuotaScope};
 pub use record::{
     BrokerRecord, ClientQuotaRecord, ClusterRecord, ConfigRecord, ConfigResourceName, EndpointRecord,
     FeatureRecord, MetadataRecord, PartitionRecord, ProducerIdBlockRecord, QuotaName, RemoveTopicRecord,
     TopicRecord,
 };
+pub use scram::{ScramCredential, ScramMechanism};
 pub use settings::{BrokerSettings, CleanupPolicy, GroupBounds, TopicSettings};
