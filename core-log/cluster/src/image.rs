@@ -19,6 +19,7 @@ use crate::record::{
     BrokerRecord, ClusterRecord, ConfigRecord, ConfigResourceName, EndpointRecord, FeatureRecord,
     MetadataRecord, PartitionRecord, ProducerIdBlockRecord, TopicRecord,
 };
+use crate::scram::{ScramCredential, ScramMechanism, UserScramCredentials};
 
 pub use replay::ReplayError;
 
@@ -34,6 +35,7 @@ pub struct MetadataImage {
     configs: Arc<BTreeMap<ConfigResource, BTreeMap<String, String>>>,
     next_producer_id: ProducerId,
     client_quotas: Arc<ClientQuotas>,
+    scram_users: Arc<BTreeMap<String, UserScramCredentials>>,
 }
 
 /// A registered broker.
@@ -100,6 +102,7 @@ impl Default for MetadataImage {
             configs: Arc::default(),
             next_producer_id: ProducerId::new(0),
             client_quotas: Arc::default(),
+            scram_users: Arc::default(),
         }
     }
 }
@@ -172,6 +175,16 @@ impl MetadataImage {
         &self.client_quotas
     }
 
+    /// What is kept of a user's password for one mechanism, if the user has one.
+    pub fn scram_credential(&self, user: &str, mechanism: ScramMechanism) -> Option<&ScramCredential> {
+        self.scram_users.get(user)?.get(&mechanism)
+    }
+
+    /// The users who can log in by SCRAM, in order of their names.
+    pub fn scram_users(&self) -> &BTreeMap<String, UserScramCredentials> {
+        &self.scram_users
+    }
+
     /// The resources that have configs of their own.
     pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
         self.configs.keys()
@@ -225,6 +238,12 @@ impl MetadataImage {
         for (entity, limits) in self.client_quotas.iter() {
             let record = |(key, limit): (&QuotaKey, &QuotaLimit)| entity.record(*key, Some(*limit));
             records.extend(limits.iter().map(record).map(MetadataRecord::ClientQuota));
+        }
+        for (user, credentials) in self.scram_users.iter() {
+            let credentials = credentials.iter();
+            records.extend(credentials.map(|(mechanism, credential)| {
+                MetadataRecord::ScramCredential(credential.record(user, *mechanism))
+            }));
         }
         records
     }

@@ -43,7 +43,7 @@ pub use quotas::{ClientQuotas, QuotaEntity, QuotaKey, QuotaLimit, QuotaLimits, Q
 pub use record::{
     BrokerRecord, ClientQuotaRecord, ClusterRecord, ConfigRecord, ConfigResourceName, EndpointRecord,
     FeatureRecord, MetadataRecord, PartitionRecord, ProducerIdBlockRecord, QuotaName, RemoveTopicRecord,
-    TopicRecord,
+    ScramCredentialRecord, ScramMechanismName, SecretBytes, StoredScramCredential, TopicRecord,
 };
-pub use scram::{ScramCredential, ScramMechanism};
+pub use scram::{ScramCredential, ScramMechanism, UserScramCredentials};
 pub use settings::{BrokerSettings, CleanupPolicy, GroupBounds, TopicSettings};

@@ -7,7 +7,9 @@
 //! # Invariants
 //! - A kind this build does not know fails to decode: an old node stops instead of skipping what it cannot understand.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use uuid::Uuid;
 
 /// One change of the cluster's metadata.
@@ -40,6 +42,9 @@ pub enum MetadataRecord {
     /// Sets or clears one quota of one entity.
     #[serde(rename = "client_quota.1")]
     ClientQuota(ClientQuotaRecord),
+    /// Sets or clears what is kept of a user's password for one mechanism.
+    #[serde(rename = "scram_credential.1")]
+    ScramCredential(ScramCredentialRecord),
 }
 
 /// See [`MetadataRecord::Cluster`].
@@ -182,6 +187,84 @@ pub enum QuotaName {
     Default,
 }
 
+/// See [`MetadataRecord::ScramCredential`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScramCredentialRecord {
+    /// The user's name.
+    pub user: String,
+    /// The mechanism.
+    pub mechanism: ScramMechanismName,
+    /// What is kept, or nothing to forget it.
+    pub credential: Option<StoredScramCredential>,
+}
+
+/// A SCRAM mechanism, as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScramMechanismName {
+    /// SCRAM-SHA-256.
+    #[serde(rename = "sha_256")]
+    Sha256,
+    /// SCRAM-SHA-512.
+    #[serde(rename = "sha_512")]
+    Sha512,
+}
+
+/// What is kept of a password, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredScramCredential {
+    /// Rounds of PBKDF2.
+    pub iterations: u32,
+    /// What the password was salted with.
+    pub salt: SecretBytes,
+    /// `H(ClientKey)`.
+    pub stored_key: SecretBytes,
+    /// What the server proves itself with.
+    pub server_key: SecretBytes,
+}
+
+/// Bytes that belong into files only: stored in hexadecimal, left out of `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretBytes(pub Vec<u8>);
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} hidden bytes]", self.0.len())
+    }
+}
+
+impl Serialize for SecretBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(self.0.len() * 2);
+        for byte in &self.0 {
+            for nibble in [byte >> 4, byte & 0xf] {
+                text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+            }
+        }
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // The message does not repeat the text, which is a secret.
+        let bad = || D::Error::custom("secret bytes are pairs of hexadecimal digits");
+        if !text.len().is_multiple_of(2) {
+            return Err(bad());
+        }
+        let digit = |byte: u8| {
+            char::from(byte)
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        };
+        let pairs = text.as_bytes().chunks_exact(2);
+        let bytes: Option<Vec<u8>> = pairs
+            .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+            .collect();
+        bytes.map(SecretBytes).ok_or_else(bad)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,6 +327,21 @@ mod tests {
                 key: "request_percentage".into(),
                 limit: Some("12.5".into()),
             }),
+            MetadataRecord::ScramCredential(ScramCredentialRecord {
+                user: "ann".into(),
+                mechanism: ScramMechanismName::Sha256,
+                credential: Some(StoredScramCredential {
+                    iterations: 4096,
+                    salt: SecretBytes(vec![0x00, 0x0f]),
+                    stored_key: SecretBytes(vec![0xa0]),
+                    server_key: SecretBytes(vec![0xff]),
+                }),
+            }),
+            MetadataRecord::ScramCredential(ScramCredentialRecord {
+                user: "ann".into(),
+                mechanism: ScramMechanismName::Sha512,
+                credential: None,
+            }),
         ];
         let lines: Vec<_> = records
             .iter()
@@ -260,9 +358,21 @@ mod tests {
             {"config.1":{"resource":"all_brokers","key":"log.retention.ms","value":null}}
             {"producer_id_block.1":{"first_producer_id":0,"next_producer_id":1000}}
             {"client_quota.1":{"user":"default","client_id":{"named":"app"},"key":"request_percentage","limit":"12.5"}}
+            {"scram_credential.1":{"user":"ann","mechanism":"sha_256","credential":{"iterations":4096,"salt":"000f","stored_key":"a0","server_key":"ff"}}}
+            {"scram_credential.1":{"user":"ann","mechanism":"sha_512","credential":null}}
         "#);
         for (line, record) in lines.iter().zip(&records) {
             assert_eq!(&serde_json::from_str::<MetadataRecord>(line).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_in_the_debug_form_and_not_in_complaints() {
+        let secret = SecretBytes(vec![0xab, 0xcd]);
+        assert_eq!(format!("{secret:?}"), "[2 hidden bytes]");
+        for bad in ["\"abc\"", "\"zzzz\"", "\"+a+b\""] {
+            let refused = serde_json::from_str::<SecretBytes>(bad).unwrap_err().to_string();
+            assert!(refused.contains("pairs of hexadecimal"), "{refused}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! What is kept of a user's password for SCRAM (RFC 5802, KIP-554): enough to check a proof, not enough to give one.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
+
+use crate::record::{ScramCredentialRecord, ScramMechanismName, SecretBytes, StoredScramCredential};
 
 /// A SCRAM mechanism, by its hash function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +66,57 @@ impl ScramMechanism {
             ScramMechanism::Sha256 => 32,
             ScramMechanism::Sha512 => 64,
         }
+    }
+}
+
+/// The credentials of one user, by mechanism; never empty in an image.
+pub type UserScramCredentials = BTreeMap<ScramMechanism, ScramCredential>;
+
+impl ScramMechanism {
+    /// The form in which the mechanism is stored.
+    pub(crate) const fn stored_name(self) -> ScramMechanismName {
+        match self {
+            ScramMechanism::Sha256 => ScramMechanismName::Sha256,
+            ScramMechanism::Sha512 => ScramMechanismName::Sha512,
+        }
+    }
+
+    pub(crate) const fn from_stored(name: ScramMechanismName) -> Self {
+        match name {
+            ScramMechanismName::Sha256 => ScramMechanism::Sha256,
+            ScramMechanismName::Sha512 => ScramMechanism::Sha512,
+        }
+    }
+}
+
+impl ScramCredential {
+    /// The record that gives the user this credential.
+    pub(crate) fn record(&self, user: &str, mechanism: ScramMechanism) -> ScramCredentialRecord {
+        ScramCredentialRecord {
+            user: user.to_owned(),
+            mechanism: mechanism.stored_name(),
+            credential: Some(StoredScramCredential {
+                iterations: self.iterations,
+                salt: SecretBytes(self.salt.clone()),
+                stored_key: SecretBytes(self.stored_key.clone()),
+                server_key: SecretBytes(self.server_key.clone()),
+            }),
+        }
+    }
+
+    /// What was stored, if it is whole.
+    pub(crate) fn from_stored(mechanism: ScramMechanism, stored: &StoredScramCredential) -> Option<Self> {
+        let is_hash = |key: &SecretBytes| key.0.len() == mechanism.hash_bytes();
+        let whole = is_hash(&stored.stored_key)
+            && is_hash(&stored.server_key)
+            && !stored.salt.0.is_empty()
+            && stored.iterations > 0;
+        whole.then(|| ScramCredential {
+            salt: stored.salt.0.clone(),
+            iterations: stored.iterations,
+            stored_key: stored.stored_key.0.clone(),
+            server_key: stored.server_key.0.clone(),
+        })
     }
 }
 

@@ -9,8 +9,9 @@ use super::{BrokerImage, ConfigResource, MetadataImage, PartitionImage, TopicIma
 use crate::quotas::{QuotaEntity, QuotaKey, QuotaLimit};
 use crate::record::{
     BrokerRecord, ClientQuotaRecord, ClusterRecord, ConfigRecord, ConfigResourceName, MetadataRecord,
-    PartitionRecord, ProducerIdBlockRecord, RemoveTopicRecord, TopicRecord,
+    PartitionRecord, ProducerIdBlockRecord, RemoveTopicRecord, ScramCredentialRecord, TopicRecord,
 };
+use crate::scram::{ScramCredential, ScramMechanism};
 
 /// Why records do not fit the image: they were decided on an image that is no longer the latest, or a log is damaged.
 ///
@@ -126,6 +127,14 @@ pub enum ReplayError {
         /// The limit in the record.
         limit: Option<String>,
     },
+    /// A credential without a user or with parts that are no keys of its mechanism.
+    #[error("a metadata record gives user '{user}' a {mechanism} credential that is none")]
+    InvalidScramCredential {
+        /// The user in the record.
+        user: String,
+        /// The mechanism.
+        mechanism: &'static str,
+    },
 }
 
 impl MetadataImage {
@@ -156,6 +165,7 @@ impl MetadataImage {
             MetadataRecord::Config(record) => self.replay_config(record),
             MetadataRecord::ProducerIdBlock(record) => self.replay_producer_id_block(record),
             MetadataRecord::ClientQuota(record) => self.replay_client_quota(record),
+            MetadataRecord::ScramCredential(record) => self.replay_scram_credential(record),
         }
     }
 
@@ -314,6 +324,37 @@ impl MetadataImage {
         Arc::make_mut(&mut self.client_quotas).set(entity, key, limit);
         Ok(())
     }
+
+    fn replay_scram_credential(&mut self, record: &ScramCredentialRecord) -> Result<(), ReplayError> {
+        let mechanism = ScramMechanism::from_stored(record.mechanism);
+        let invalid = || ReplayError::InvalidScramCredential {
+            user: record.user.clone(),
+            mechanism: mechanism.name(),
+        };
+        let credential = match &record.credential {
+            Some(stored) => Some(ScramCredential::from_stored(mechanism, stored).ok_or_else(invalid)?),
+            None => None,
+        };
+        if record.user.is_empty() {
+            return Err(invalid());
+        }
+        let users = Arc::make_mut(&mut self.scram_users);
+        match credential {
+            Some(credential) => {
+                let credentials = users.entry(record.user.clone()).or_default();
+                credentials.insert(mechanism, credential);
+            }
+            None => {
+                if let Some(credentials) = users.get_mut(&record.user) {
+                    credentials.remove(&mechanism);
+                    if credentials.is_empty() {
+                        users.remove(&record.user);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Refuses a record that does not follow the partition's state. A partition seen for the first time may come with any
@@ -408,6 +449,16 @@ mod tests {
         })
     }
 
+    fn scram(mechanism: ScramMechanism, hash_bytes: usize) -> MetadataRecord {
+        let credential = ScramCredential {
+            salt: vec![1, 2, 3],
+            iterations: 4096,
+            stored_key: vec![4; hash_bytes],
+            server_key: vec![5; hash_bytes],
+        };
+        MetadataRecord::ScramCredential(credential.record("ann", mechanism))
+    }
+
     fn sample() -> MetadataImage {
         let cluster = ClusterRecord {
             cluster_id: "c".into(),
@@ -441,6 +492,8 @@ mod tests {
                     QuotaEntity::User(QuotaName::Default)
                         .record(QuotaKey::RequestPercentage, QuotaLimit::new(0.1)),
                 ),
+                scram(ScramMechanism::Sha256, 32),
+                scram(ScramMechanism::Sha512, 64),
             ])
             .unwrap()
             .apply(&[partition(0, 3, 1)])
@@ -523,5 +576,37 @@ mod tests {
         assert!(image.apply(&block(1000, 2000)).is_ok());
         assert!(image.apply(&block(999, 2000)).is_err());
         assert!(image.apply(&block(1000, 1000)).is_err());
+    }
+
+    #[test]
+    fn a_credential_is_found_until_it_is_taken_away() {
+        let image = sample();
+        let of = |image: &MetadataImage| {
+            let found = image.scram_credential("ann", ScramMechanism::Sha512);
+            found.map(|credential| credential.stored_key.clone())
+        };
+        assert_eq!(of(&image), Some(vec![4; 64]));
+        assert_eq!(image.scram_credential("bob", ScramMechanism::Sha512), None);
+        let remove = |mechanism: ScramMechanism| {
+            MetadataRecord::ScramCredential(ScramCredentialRecord {
+                user: "ann".into(),
+                mechanism: mechanism.stored_name(),
+                credential: None,
+            })
+        };
+        let image = image.apply(&[remove(ScramMechanism::Sha512)]).unwrap();
+        assert_eq!(of(&image), None);
+        assert!(image.scram_credential("ann", ScramMechanism::Sha256).is_some());
+        let image = image.apply(&[remove(ScramMechanism::Sha256)]).unwrap();
+        assert!(image.scram_users().is_empty());
+    }
+
+    #[test]
+    fn a_credential_with_keys_of_another_mechanism_is_refused() {
+        let refused = sample().apply(&[scram(ScramMechanism::Sha512, 32)]).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "a metadata record gives user 'ann' a SCRAM-SHA-512 credential that is none"
+        );
     }
 }
