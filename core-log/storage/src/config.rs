@@ -67,6 +67,9 @@ pub struct LogConfig {
     pub producer_id_expiration_ms: i64,
     /// Most producers remembered per partition; beyond it the longest idle ones are forgotten.
     pub max_producer_ids: usize,
+    /// A flush writes down what is known of producers once so many bytes have come since it was done last, more with
+    /// many producers: what an open after a kill reads for their sake, besides what it checks anyway.
+    pub producer_snapshot_bytes: u64,
     /// When appended data is made durable.
     pub flush: FlushPolicy,
     /// `preallocate`: a new segment reserves all the room it may need; what it did not need goes back when it is
@@ -98,6 +101,7 @@ impl Default for LogConfig {
             delete_retention_ms: 24 * 3_600_000,
             producer_id_expiration_ms: 24 * 3_600_000,
             max_producer_ids: 100_000,
+            producer_snapshot_bytes: 64 << 20,
             flush: FlushPolicy::Os,
             preallocate: false,
         }

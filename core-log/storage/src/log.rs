@@ -64,6 +64,10 @@ pub struct PartitionLog {
     epochs: LeaderEpochs,
     epochs_changed: bool,
     producers: ProducerState,
+    /// Bytes appended since producers were written down, or as many as an open had to read for them.
+    since_snapshot_bytes: u64,
+    /// Producer snapshots within the active segment, oldest first; those at its borders are not among them.
+    inner_snapshots: Vec<Offset>,
     /// What a flush must sync besides the active segment's log.
     unsynced: Unsynced,
     /// Nothing here was ever made durable, not even the directory's own name: creating a partition syncs nothing,

@@ -176,6 +176,69 @@ fn measure(partitions: usize) {
     assert!(clean.points.values().all(|end| *end > Offset::ZERO));
 }
 
+/// Makes the system forget what it holds of a directory's files, so that the next reader waits for the disk. Without
+/// GNU's `dd` nothing is forgotten, and the figures are those of a warm start.
+fn forget_files(dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let _ = std::process::Command::new("dd")
+            .arg(format!("of={}", path.display()))
+            .args([
+                "oflag=nocache",
+                "conv=notrunc,fdatasync",
+                "count=0",
+                "status=none",
+            ])
+            .status();
+    }
+}
+
+/// One gigabyte in the segment being written, synced now and then as a node syncs a log that is in use, and a kill
+/// some megabytes behind the last sync.
+#[test]
+#[ignore = "writes a gigabyte"]
+fn one_active_segment_that_was_synced_now_and_then() {
+    const STEP_BYTES: u64 = 24 << 20;
+    let home = std::env::var("RECOVERY_DIR").map_or_else(|_| std::env::temp_dir(), PathBuf::from);
+    let home = tempfile::tempdir_in(home).unwrap();
+    let path = home.path().join("data");
+    {
+        let dir = data_dir(&path);
+        let (mut log, _) = dir.open_partition(&id(0), None, Arc::default(), NOW).unwrap();
+        let mut sequence = 0;
+        let mut synced = 0;
+        while log.size_bytes() < (1 << 30) - (1 << 20) {
+            let (batch, _) = RecordBatch::parse(batch(sequence)).unwrap();
+            log.append_as_leader(batch, LeaderEpoch::new(0), NOW).unwrap();
+            sequence += 16;
+            if log.size_bytes() - synced >= STEP_BYTES {
+                log.flush().unwrap();
+                synced = log.size_bytes();
+            }
+        }
+        assert_eq!(log.segment_count(), 1);
+        let point = OffsetMap::from([(id(0), log.recovery_point())]);
+        dir.write_checkpoint(OffsetCheckpoint::RecoveryPoint, &point)
+            .unwrap();
+    }
+    for files in ["on disk only", "in the page cache"] {
+        if files == "on disk only" {
+            forget_files(&path.join("recovery-0"));
+        }
+        let dir = data_dir(&path);
+        let began = Instant::now();
+        let (log, report) = dir.open_partition(&id(0), None, Arc::default(), NOW).unwrap();
+        println!(
+            "1 GiB in one segment, {files}: {:.3} s, {} MiB scanned, {} of {} batches replayed for producers",
+            began.elapsed().as_secs_f64(),
+            report.bytes_scanned >> 20,
+            report.producer_batches_replayed,
+            log.end_offset().get() / 16,
+        );
+        assert_eq!(log.producer_count(), 1);
+    }
+}
+
 #[test]
 #[ignore = "writes ten gigabytes"]
 fn one_partition_of_large_segments() {

@@ -426,6 +426,7 @@ impl PartitionLog {
         );
         active.last_batch = Some((header.base_offset, position));
         active.size_bytes = position + size as u64;
+        self.since_snapshot_bytes += size as u64;
         self.epochs_changed |= self
             .epochs
             .assign(header.partition_leader_epoch, header.base_offset);
@@ -477,6 +478,7 @@ impl PartitionLog {
         self.active.write_index()?;
         self.give_back()?;
         self.write_producer_snapshot(base)?;
+        self.remove_inner_snapshots(base)?;
         let next = Active::new(self.segment_file(base));
         let old = std::mem::replace(&mut self.active, next);
         for kind in [FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex] {

@@ -9,13 +9,17 @@ use std::sync::Arc;
 use highwater_types::{Offset, Timestamp};
 
 use super::PartitionLog;
+use super::replay::remove_snapshot;
 use crate::config::FlushPolicy;
 use crate::data_dir::PARTITION_METADATA;
-use crate::disk::{Disk, DiskFile, OpenMode, replace_file_unsynced_name};
+use crate::disk::{Disk, DiskFile, OpenMode, is_full, replace_file_unsynced_name};
 use crate::error::{At, StorageError};
 use crate::files::{self, FileKind};
 use crate::leader_epochs;
 use crate::producer_state::{encode_batches, encode_snapshot};
+
+/// With so many producers, producer snapshots are written half as often.
+const PRODUCERS_PER_SNAPSHOT_BYTES: u64 = 4096;
 
 /// Files to sync, and what is durable once they are.
 #[derive(Debug)]
@@ -119,6 +123,8 @@ impl PartitionLog {
         self.check_fence()?;
         let result = self.write_small_files();
         self.fencing_unless_full(result)?;
+        let result = self.write_inner_snapshot();
+        self.fencing(result)?;
         let mut active = None;
         if self.active.size_bytes > 0 && self.recovery_point < self.end {
             let result = self.active.writer();
@@ -149,6 +155,41 @@ impl PartitionLog {
             replace_file_unsynced_name(&*self.disk, &path, &self.epochs.encode()).at("write", &path)?;
             self.epochs_changed = false;
             self.unsynced.names();
+        }
+        Ok(())
+    }
+
+    /// Writes producers down as of the recovery point to come, when enough has been appended since that was done
+    /// last: an open after a kill then need not read the segment from its beginning for them. A full disk is no
+    /// reason not to flush.
+    fn write_inner_snapshot(&mut self) -> Result<(), StorageError> {
+        // So that with many producers, too, what is written for them stays a small part of what they write.
+        let crowd = self.producers.len() as u64 / PRODUCERS_PER_SNAPSHOT_BYTES;
+        let due_bytes = self.config.producer_snapshot_bytes.saturating_mul(1 + crowd);
+        if self.since_snapshot_bytes < due_bytes || self.end <= self.active.base_offset {
+            return Ok(());
+        }
+        match self.write_producer_snapshot(self.end) {
+            Err(StorageError::Io { source, .. }) if is_full(&source) => {
+                self.since_snapshot_bytes = 0;
+                remove_snapshot(&*self.disk, &self.dir, self.end)
+            }
+            Ok(()) => {
+                if self.inner_snapshots.last() != Some(&self.end) {
+                    self.inner_snapshots.push(self.end);
+                }
+                Ok(())
+            }
+            failed => failed,
+        }
+    }
+
+    /// Removes the producer snapshots within the active segment, which is about to be sealed at `border`: an open
+    /// begins to read a sealed one at its beginning or not at all.
+    pub(super) fn remove_inner_snapshots(&mut self, border: Offset) -> Result<(), StorageError> {
+        let inner = std::mem::take(&mut self.inner_snapshots);
+        for offset in inner.into_iter().filter(|offset| *offset != border) {
+            remove_snapshot(&*self.disk, &self.dir, offset)?;
         }
         Ok(())
     }
@@ -229,6 +270,7 @@ impl PartitionLog {
             self.unsynced.file(path);
         }
         self.unsynced.names();
+        self.since_snapshot_bytes = 0;
         Ok(())
     }
 }

@@ -548,6 +548,8 @@ impl Opening<'_> {
             epochs: LeaderEpochs::default(),
             epochs_changed: false,
             producers: ProducerState::default(),
+            since_snapshot_bytes: 0,
+            inner_snapshots: Vec::new(),
             unsynced: Unsynced::default(),
             place_unsynced: self.options.recovery_point == Offset::ZERO,
             unflushed_since: None,

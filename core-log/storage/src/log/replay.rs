@@ -57,13 +57,21 @@ impl PartitionLog {
     }
 
     /// Loads the newest snapshot that holds, and replays the batches behind it. Transaction indexes from
-    /// `rebuild_txn_from` on are written anew. Says how many batches were replayed.
+    /// `rebuild_txn_from` on are written anew, as far as they are not known to be right. Says how many batches were
+    /// replayed.
+    ///
+    /// Worked case: the active segment begins at 100, the recovery point is 180, killed at 250, snapshots at 100, 170
+    /// and 230. The one at 230 may tell of what another life of the log had there, and is removed. The one at 170 was
+    /// made durable before the recovery point came to 180, and with it the aborted transactions below 170: their
+    /// entries stay, what 170..250 aborted is found again.
     pub(super) fn load_producers(
         &mut self,
         snapshots: &[Offset],
         rebuild_txn_from: Option<Offset>,
     ) -> Result<u64, StorageError> {
+        let base = self.active.base_offset;
         let bound = match rebuild_txn_from {
+            Some(from) if from == base => self.recovery_point.min(self.end).max(base),
             // To find again what aborted, producers must be known as of where the rebuilding begins.
             Some(from) => from,
             None => self.end,
@@ -73,27 +81,37 @@ impl PartitionLog {
             .first()
             .map_or(self.active.base_offset, |first| first.base_offset);
         self.producers = ProducerState::default();
+        let mut loaded = None;
         for offset in snapshots.iter().rev() {
             if *offset > bound {
                 continue;
             }
             if let Some(state) = self.load_snapshot(*offset)? {
+                let is_inner = rebuild_txn_from.is_some() && *offset > base;
+                if is_inner && !self.cut_txn_index(base, *offset)? {
+                    continue;
+                }
                 self.producers = state;
                 from = *offset;
+                loaded = Some(*offset);
                 break;
             }
             remove_snapshot(&*self.disk, &self.dir, *offset)?;
             self.unsynced.names();
         }
-        self.remove_stale_snapshots(snapshots)?;
-        if let Some(rebuild_from) = rebuild_txn_from {
+        self.remove_stale_snapshots(snapshots, loaded)?;
+        if let Some(rebuild_from) = rebuild_txn_from
+            && from <= base
+        {
             self.remove_txn_indexes(rebuild_from)?;
         }
         let mut replayed = 0;
+        let mut replayed_bytes = 0;
         let mut producers = std::mem::take(&mut self.producers);
         let mut aborted: Vec<(Offset, AbortedTransaction)> = Vec::new();
         self.replay(from, |step| {
             replayed += 1;
+            replayed_bytes += step.header.size_bytes() as u64;
             match step.marker {
                 Some(marker) => {
                     let header = step.header;
@@ -105,6 +123,7 @@ impl PartitionLog {
             }
         })?;
         self.producers = producers;
+        self.since_snapshot_bytes = replayed_bytes;
         if let Some(rebuild_from) = rebuild_txn_from {
             for (segment, entry) in aborted {
                 if segment >= rebuild_from {
@@ -148,20 +167,24 @@ impl PartitionLog {
         skipped(&path, problem)
     }
 
-    /// Keeps the snapshots at segment borders and the newest; one above the end is of another history.
-    fn remove_stale_snapshots(&mut self, snapshots: &[Offset]) -> Result<(), StorageError> {
-        let newest = snapshots
-            .iter()
-            .rev()
-            .find(|offset| **offset <= self.end)
-            .copied();
+    /// Keeps the snapshots at segment borders and the one in use. One above the end is of another history; one
+    /// between recovery point and end may be, if its removal was lost in a power cut.
+    fn remove_stale_snapshots(
+        &mut self,
+        snapshots: &[Offset],
+        in_use: Option<Offset>,
+    ) -> Result<(), StorageError> {
+        self.inner_snapshots.clear();
         for offset in snapshots {
             let at_border = *offset == self.active.base_offset
                 || self
                     .sealed
                     .binary_search_by_key(offset, |segment| segment.base_offset)
                     .is_ok();
-            if *offset <= self.end && (at_border || Some(*offset) == newest) {
+            if *offset <= self.end && (at_border || Some(*offset) == in_use) {
+                if *offset > self.active.base_offset {
+                    self.inner_snapshots.push(*offset);
+                }
                 continue;
             }
             remove_snapshot(&*self.disk, &self.dir, *offset)?;
@@ -193,6 +216,26 @@ impl PartitionLog {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Cuts the transaction index of the active segment back to what was aborted below `upto`, up to where it is
+    /// durable. `false` if any of it cannot be right, the end that is cut off included: then nobody knows where the
+    /// damage begins, and it is not touched.
+    fn cut_txn_index(&mut self, base: Offset, upto: Offset) -> Result<bool, StorageError> {
+        let path = files::path(&self.dir, base, FileKind::TxnIndex);
+        if let Err(problem) = self.check_txn_index(base)? {
+            tracing::info!(path = %path.display(), %problem, "transaction index is rebuilt from the log");
+            return Ok(false);
+        }
+        let entries = self.read_txn_index(base, self.end)?;
+        let kept = entries.partition_point(|entry| entry.last_offset < upto);
+        if kept < entries.len() {
+            let file = self.disk.open(&path, OpenMode::Write).at("open", &path)?;
+            let kept_bytes = (kept * txn_index::ENTRY_BYTES) as u64;
+            file.set_len(kept_bytes).at("truncate", &path)?;
+            self.unsynced.file(path);
+        }
+        Ok(true)
     }
 
     fn is_abort_of(&self, entry: &AbortedTransaction) -> Result<bool, StorageError> {

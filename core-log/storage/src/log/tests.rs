@@ -15,6 +15,7 @@ mod compaction;
 mod crash;
 mod full_disk;
 mod hostile;
+mod inner_snapshots;
 mod lifecycle;
 mod model;
 mod ranges;

@@ -38,6 +38,7 @@ fn config() -> Arc<LogConfig> {
         retention_ms: None,
         retention_bytes: Some(250),
         file_delete_delay_ms: 60_000,
+        producer_snapshot_bytes: 1,
         ..LogConfig::default()
     })
 }

@@ -9,6 +9,7 @@ fn config() -> Arc<LogConfig> {
         index_interval_bytes: 100,
         retention_ms: None,
         retention_bytes: Some(400),
+        producer_snapshot_bytes: 1,
         ..LogConfig::default()
     })
 }
@@ -41,12 +42,16 @@ fn wherever_room_ends_nothing_is_lost_or_doubled_and_the_log_goes_on_when_there_
         let mut log = open(&disk, Offset::ZERO);
         disk.set_capacity(Some(capacity));
         let mut sent = 0;
+        let mut durable = Offset::ZERO;
         let refused = loop {
             match send(&mut log, sent) {
                 Ok(info) => assert_eq!(info.base_offset.get(), i64::from(sent) * 2),
                 Err(refused) => break refused,
             }
             sent += 1;
+            if sent % 3 == 0 {
+                durable = log.flush().unwrap_or(durable);
+            }
         };
         assert!(matches!(refused, AppendError::Storage(_)), "{refused}");
         assert!(
@@ -59,8 +64,11 @@ fn wherever_room_ends_nothing_is_lost_or_doubled_and_the_log_goes_on_when_there_
         if sent > 0 {
             assert_eq!(read_all(&log).len(), sent as usize * 2);
         }
-        let after_kill = open(&disk.survivor(Crash::Kill), Offset::ZERO);
-        assert_eq!(after_kill.end_offset(), log.end_offset(), "capacity {capacity}");
+        for known in [Offset::ZERO, durable] {
+            let after_kill = open(&disk.survivor(Crash::Kill), known);
+            assert_eq!(after_kill.end_offset(), log.end_offset(), "capacity {capacity}");
+            assert_eq!(after_kill.producers, log.producers, "capacity {capacity}");
+        }
         send(&mut log, sent).expect_err("there is still no room");
 
         disk.set_capacity(None);
