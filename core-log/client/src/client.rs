@@ -36,9 +36,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::NoBroker`] when no bootstrap address answers within `api_timeout`,
-    /// [`ClientError::InvalidConfig`] for settings that cannot work.
+    /// [`ClientError::InvalidConfig`] and [`ClientError::Security`] for settings that cannot work,
+    /// [`TransportError`](crate::TransportError) inside [`ClientError::Transport`] when the brokers do not accept
+    /// this client.
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
-        let transport = Arc::new(TcpTransport::new(&config));
+        let transport = Arc::new(TcpTransport::new(&config)?);
         let client = Self::with_transport(config, transport)?;
         client.core.wait_for_cluster().await?;
         Ok(client)

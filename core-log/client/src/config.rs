@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use highwater_types::ByteString;
 
-use crate::limits;
+use crate::{limits, security::SecurityConfig};
 
 /// How to reach the cluster. `Default` has no bootstrap address and must be given one.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct ClientConfig {
     pub metadata_max_age: Duration,
     /// `allow.auto.create.topics`: whether asking for a topic by producing or subscribing may create it.
     pub allow_auto_create_topics: bool,
+    /// `security.protocol` and what belongs to it.
+    pub security: SecurityConfig,
     /// Largest response frame taken from a broker, in bytes.
     pub max_response_bytes: usize,
 }
@@ -49,6 +51,7 @@ impl Default for ClientConfig {
             api_timeout: Duration::from_secs(60),
             metadata_max_age: Duration::from_secs(300),
             allow_auto_create_topics: true,
+            security: SecurityConfig::default(),
             max_response_bytes: limits::MAX_RESPONSE_BYTES,
         }
     }

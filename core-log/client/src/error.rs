@@ -29,6 +29,29 @@ pub enum TransportError {
         /// Who closed it and why, as far as known.
         reason: Arc<str>,
     },
+    /// TLS with the broker is not possible as both are set up; trying again does not help.
+    #[error("no TLS with {address}: {fix}")]
+    Tls {
+        /// host:port of the broker.
+        address: String,
+        /// What to do about it.
+        fix: &'static str,
+        /// What the handshake said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The broker does not accept who this client says it is, or does not prove itself; trying again does not help.
+    #[error("{address} does not authenticate this client with {mechanism}: {reason}; {fix}")]
+    Authentication {
+        /// host:port of the broker.
+        address: String,
+        /// `sasl.mechanism`.
+        mechanism: &'static str,
+        /// What the broker said, or what is wrong.
+        reason: String,
+        /// What to do about it.
+        fix: String,
+    },
     /// The broker did not answer in time.
     #[error("{} to {address} not answered within {timeout:?}", .api.name())]
     TimedOut {
@@ -58,6 +81,19 @@ pub enum TransportError {
         /// What was asked.
         api: ApiKey,
     },
+}
+
+impl TransportError {
+    /// Whether another attempt can succeed without anything being changed.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Decode { .. } | Self::Tls { .. } | Self::Authentication { .. } => false,
+            Self::Connect { .. }
+            | Self::Closed { .. }
+            | Self::TimedOut { .. }
+            | Self::UnexpectedResponse { .. } => true,
+        }
+    }
 }
 
 /// Why a question to the cluster failed.
@@ -126,6 +162,14 @@ pub enum ClientError {
         /// What to do about it.
         problem: &'static str,
     },
+    /// A setting of TLS or SASL cannot work; its value stays untold.
+    #[error("{name} cannot work: {problem}")]
+    Security {
+        /// Kafka's name of the setting.
+        name: &'static str,
+        /// What is wrong and what to do about it.
+        problem: String,
+    },
 }
 
 fn detail(message: &Option<ByteString>) -> String {
@@ -144,12 +188,13 @@ impl ClientError {
     /// Whether asking again later, perhaps another broker, can succeed.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Transport(error) => !matches!(error, TransportError::Decode { .. }),
+            Self::Transport(error) => error.is_retriable(),
             Self::NoBroker { .. } | Self::NoLeader { .. } | Self::UnknownPartition { .. } => true,
             Self::Broker { code, .. } => code.is_retriable(),
-            Self::UnsupportedApi { .. } | Self::IncompleteResponse { .. } | Self::InvalidConfig { .. } => {
-                false
-            }
+            Self::UnsupportedApi { .. }
+            | Self::IncompleteResponse { .. }
+            | Self::InvalidConfig { .. }
+            | Self::Security { .. } => false,
         }
     }
 

@@ -50,6 +50,8 @@ mod network;
 mod offsets;
 mod versions;
 
+pub mod security;
+
 pub mod admin;
 pub mod consumer;
 pub mod producer;
@@ -73,4 +75,5 @@ pub use error::{ClientError, ConsumeError, ProduceError, TransportError};
 pub use metadata::{BrokerInfo, ClusterView, PartitionMetadata, TopicMetadata};
 pub use offsets::{IsolationLevel, ListedOffset, OffsetSpec};
 pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, RecordMetadata};
+pub use security::SecurityConfig;
 pub use transport::{Connection, Transport, tcp::TcpTransport};

@@ -220,11 +220,17 @@ impl Metadata {
             }
         }
         let mut source = None;
+        let mut refusal = None;
         for address in &addresses {
             match self.network.broker(address).await {
                 Ok(broker) => return Ok(broker),
-                Err(error) => source = Some(Box::new(error)),
+                Err(error) if error.is_retriable() => source = Some(Box::new(error)),
+                Err(error) => refusal = Some(error),
             }
+        }
+        // A broker that does not accept this client says more than others that are not there.
+        if let Some(refusal) = refusal {
+            return Err(refusal);
         }
         Err(ClientError::NoBroker { addresses, source })
     }

@@ -15,18 +15,14 @@ use std::{
     time::Duration,
 };
 
-use highwater_types::ByteString;
-use highwater_wire::{
-    ApiKey, ErrorCode, Request, RequestBody, ResponseBody,
-    messages::{ApiVersionsRequest, ApiVersionsResponse},
-};
+use highwater_wire::{ApiKey, Request};
 use tokio::time::Instant;
 
 use crate::{
     ClientConfig, ClientError, TransportError,
     backoff::Backoff,
     transport::{Connection, Transport},
-    versions::VersionTable,
+    versions::{VersionTable, ask_versions},
 };
 
 /// A connection whose versions are known.
@@ -220,26 +216,6 @@ impl Network {
             request_timeout: self.config.request_timeout,
         }))
     }
-}
-
-/// Asks in version 3, and again in version 0 when the broker knows only older ones (KIP-511).
-async fn ask_versions(connection: &dyn Connection) -> Result<Option<ApiVersionsResponse>, TransportError> {
-    let request = ApiVersionsRequest {
-        client_software_name: ByteString::from_static("highwater"),
-        client_software_version: ByteString::from_static(env!("CARGO_PKG_VERSION")),
-    };
-    for version in [3, 0] {
-        let answer = connection
-            .call(version, RequestBody::ApiVersions(request.clone()))
-            .await?;
-        match answer {
-            ResponseBody::ApiVersions(response)
-                if version > 0 && response.error_code == ErrorCode::UnsupportedVersion.code() => {}
-            ResponseBody::ApiVersions(response) => return Ok(Some(response)),
-            _ => return Ok(None),
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The two traits between this client and a broker. TCP is one implementation ([`tcp`]); a broker in the same
+//! The two traits between this client and a broker. TCP, with TLS and SASL, is one implementation ([`tcp`]); a broker in the same
 //! process hands the structs straight to its handlers and is another.
 //!
 //! # Invariants
@@ -13,7 +13,9 @@ use highwater_wire::{RequestBody, ResponseBody};
 
 use crate::TransportError;
 
+mod sasl;
 pub mod tcp;
+mod tls;
 
 /// Makes connections to brokers.
 #[async_trait]

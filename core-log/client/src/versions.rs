@@ -6,7 +6,13 @@
 
 use std::{collections::HashMap, ops::RangeInclusive};
 
-use highwater_wire::{ApiKey, messages::ApiVersionsResponse};
+use highwater_types::ByteString;
+use highwater_wire::{
+    ApiKey, ErrorCode, RequestBody, ResponseBody,
+    messages::{ApiVersionsRequest, ApiVersionsResponse},
+};
+
+use crate::{TransportError, transport::Connection};
 
 /// The versions this client is written for, where the codec knows more than it uses.
 ///
@@ -63,6 +69,28 @@ impl VersionTable {
     pub(crate) fn latest(&self, api: ApiKey) -> Option<i16> {
         self.common.get(&api.as_i16()).map(|range| *range.end())
     }
+}
+
+/// Asks in version 3, and again in version 0 when the broker knows only older ones (KIP-511).
+pub(crate) async fn ask_versions(
+    connection: &dyn Connection,
+) -> Result<Option<ApiVersionsResponse>, TransportError> {
+    let request = ApiVersionsRequest {
+        client_software_name: ByteString::from_static("highwater"),
+        client_software_version: ByteString::from_static(env!("CARGO_PKG_VERSION")),
+    };
+    for version in [3, 0] {
+        let answer = connection
+            .call(version, RequestBody::ApiVersions(request.clone()))
+            .await?;
+        match answer {
+            ResponseBody::ApiVersions(response)
+                if version > 0 && response.error_code == ErrorCode::UnsupportedVersion.code() => {}
+            ResponseBody::ApiVersions(response) => return Ok(Some(response)),
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

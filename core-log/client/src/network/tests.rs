@@ -1,6 +1,7 @@
 //! Negotiation with the broker in memory.
 
 use highwater_types::{Offset, PartitionId, TopicName, TopicPartition};
+use highwater_wire::ErrorCode;
 
 use super::*;
 use crate::{

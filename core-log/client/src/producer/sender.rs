@@ -276,10 +276,11 @@ impl Sender {
 
     /// The request as a whole failed: nothing is known about its batches unless it was never sent.
     fn handle_failure(&mut self, sent: Sent, error: &ClientError) {
-        use crate::TransportError::Connect;
+        use crate::TransportError::{Authentication, Connect, Tls};
         let never_sent = matches!(
             error,
-            ClientError::Transport(Connect { .. }) | ClientError::UnsupportedApi { .. }
+            ClientError::Transport(Connect { .. } | Tls { .. } | Authentication { .. })
+                | ClientError::UnsupportedApi { .. }
         );
         let fate = if never_sent {
             Fate::NotWritten
