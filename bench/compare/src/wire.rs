@@ -1,7 +1,9 @@
 //! Just enough of the Kafka protocol, over a plain socket, to ask a server what a client library would hide: whether
 //! it answers at all yet, and how fast it hands out batches when nobody decodes them.
 //!
-//! Old versions of four requests, which Apache Kafka 4 still takes. Refuses: answers that do not fit what was asked.
+//! Old versions of three requests, which Apache Kafka 4 still takes, and of fetch the one that most clients speak: before
+//! version 10 a server has to look into the batches, since their reader may not know every codec. Refuses: answers that
+//! do not fit what was asked.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,8 +12,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 const PRODUCE: (i16, i16) = (0, 7);
-const FETCH: (i16, i16) = (1, 4);
+const FETCH: (i16, i16) = (1, 11);
 const METADATA: (i16, i16) = (3, 4);
+
+/// Session 0 with epoch -1: all partitions are named in each request.
+const NO_SESSION: [u8; 8] = [0, 0, 0, 0, 255, 255, 255, 255];
+const UNKNOWN_EPOCH: [u8; 4] = [255; 4];
+const UNKNOWN_LOG_START: [u8; 8] = [255; 8];
 
 /// A server that starts may take a connection and answer it late.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
@@ -105,16 +112,24 @@ impl Raw {
         body.extend(1_i32.to_be_bytes());
         body.extend(i32::MAX.to_be_bytes());
         body.push(0);
+        body.extend(NO_SESSION);
         body.extend(1_i32.to_be_bytes());
         put_string(&mut body, topic)?;
         body.extend(i32::try_from(from.len())?.to_be_bytes());
         for from in from {
             body.extend(from.partition.to_be_bytes());
+            body.extend(UNKNOWN_EPOCH);
             body.extend(from.offset.to_be_bytes());
+            body.extend(UNKNOWN_LOG_START);
             body.extend(from.max_bytes.to_be_bytes());
         }
+        body.extend(0_i32.to_be_bytes());
+        put_string(&mut body, "")?;
         let mut answer = self.ask(FETCH, &body)?;
         let _throttle_ms = answer.i32()?;
+        let error = answer.i16()?;
+        ensure!(error == 0, "a fetch of {topic} was answered with error {error}");
+        let _session = answer.i32()?;
         let mut fetched = Vec::with_capacity(from.len());
         for _ in 0..answer.i32()? {
             answer.string()?;
@@ -125,10 +140,11 @@ impl Raw {
                     error == 0,
                     "fetch of {topic}-{partition} was answered with error {error}"
                 );
-                let _watermarks = answer.take(16)?;
+                let _watermarks_and_log_start = answer.take(24)?;
                 for _ in 0..answer.i32()? {
                     answer.take(16)?;
                 }
+                let _preferred_replica = answer.i32()?;
                 let length = usize::try_from(answer.i32()?).unwrap_or(0);
                 fetched.push(batches(partition, answer.take(length)?, check)?);
             }
