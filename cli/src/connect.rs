@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::node::{apply_files, plugins};
 use crate::output::{Output, line};
-use crate::{Global, connect_to, shutdown};
+use crate::{Global, cluster, shutdown};
 
 /// How long a worker may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -165,7 +165,9 @@ async fn run_worker(files: &[PathBuf], group: &str, rest: SocketAddr, global: &G
         worker_id: rest.to_string(),
         ..WorkerConfig::new(group)?
     };
-    let worker = Worker::start(connect_to(global).await?, plugins(), config)
+    let client = cluster::connect(global).await?;
+    let bootstrap = client.config().bootstrap.join(",");
+    let worker = Worker::start(client, plugins(), config)
         .await
         .context("the worker does not start")?;
     apply_files(&worker, files).await?;
@@ -173,9 +175,8 @@ async fn run_worker(files: &[PathBuf], group: &str, rest: SocketAddr, global: &G
         .await
         .with_context(|| format!("cannot listen on {rest} (--rest)"))?;
     line(&format!(
-        "worker of group {group} is ready: connect={} on {}",
+        "worker of group {group} is ready: connect={} on {bootstrap}",
         server.local_addr(),
-        global.bootstrap
     ))?;
     stop.await??;
     server.shutdown().await;

@@ -1,6 +1,7 @@
 //! Exit codes, so that a supervisor knows whether trying again can help. They are documented in `docs/operations.md`.
 
 use highwater_broker::NodeError;
+use highwater_client::PropertiesError;
 use highwater_embedded::EmbeddedError;
 use highwater_storage::StorageError;
 
@@ -16,7 +17,7 @@ pub(crate) const CONFIG: u8 = 78;
 /// The code for an error.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<InvalidConfig>() {
+        if cause.is::<InvalidConfig>() || cause.is::<PropertiesError>() {
             return CONFIG;
         }
         if let Some(EmbeddedError::Node(node)) = cause.downcast_ref::<EmbeddedError>() {

@@ -3,6 +3,7 @@
 //! Reading order: [`output`] (how answers are printed), [`node`] (`dev` and `server`), then one file per noun.
 
 mod check_config;
+mod cluster;
 mod config;
 mod connect;
 mod consume;
@@ -20,12 +21,12 @@ mod sql;
 mod supervisor;
 mod topic;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use highwater_client::{Client, ClientConfig};
+use highwater_client::ClientConfig;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, ServerConfig};
@@ -48,7 +49,13 @@ Start here:
   highwater consume prices --from-beginning
   highwater sql 'SELECT symbol, max(price) FROM prices GROUP BY symbol'
 
-The commands talk to any Kafka-compatible cluster: name it with --bootstrap or HIGHWATER_BOOTSTRAP."
+The commands talk to any Kafka-compatible cluster: name it with --bootstrap or HIGHWATER_BOOTSTRAP, and what a secured
+one asks for in a file with --command-config or HIGHWATER_COMMAND_CONFIG:
+  security.protocol=SASL_SSL
+  sasl.mechanism=SCRAM-SHA-512
+  sasl.username=alice
+  sasl.password=${env:KAFKA_PASSWORD}
+  ssl.truststore.location=/etc/kafka/ca.pem"
 )]
 struct Cli {
     #[command(flatten)]
@@ -60,15 +67,15 @@ struct Cli {
 /// Options every command understands.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// Brokers to ask first, as host:port, separated by commas.
-    #[arg(
-        long,
-        short = 'b',
-        global = true,
-        env = "HIGHWATER_BOOTSTRAP",
-        default_value = "localhost:9092"
-    )]
-    pub(crate) bootstrap: String,
+    /// Brokers to ask first, as host:port, separated by commas [default: localhost:9092, or the bootstrap.servers of
+    /// --command-config].
+    #[arg(long, short = 'b', global = true, env = "HIGHWATER_BOOTSTRAP")]
+    bootstrap: Option<String>,
+
+    /// A properties file with the client's settings, as Kafka's own tools take it: TLS and SASL for a secured
+    /// cluster, timeouts. `${env:NAME}` in a value stands for an environment variable.
+    #[arg(long, global = true, env = "HIGHWATER_COMMAND_CONFIG", value_name = "FILE")]
+    command_config: Option<PathBuf>,
 
     /// How answers are printed.
     #[arg(long, short = 'o', global = true, value_enum, default_value_t = Format::Table)]
@@ -152,43 +159,20 @@ async fn run(cli: Cli, server: Option<ServerConfig>) -> anyhow::Result<()> {
         Command::Dev(args) => node::dev(args).await,
         Command::Server(args) => node::server(&args, server).await,
         Command::CheckConfig(_) | Command::Dump(_) => unreachable!("they end before the runtime starts"),
-        Command::Topic(command) => topic::run(command, &connect_to(&cli.global).await?, &output).await,
+        Command::Topic(command) => topic::run(command, &cluster::connect(&cli.global).await?, &output).await,
         Command::Produce(args) => {
             // As Kafka's own producers: a topic that is missing is created, where the cluster allows it.
             let config = ClientConfig {
                 allow_auto_create_topics: true,
-                ..client_config(&cli.global)
+                ..cluster::config(&cli.global)?
             };
-            produce::run(args, &connect_with(config, &cli.global).await?).await
+            produce::run(args, &cluster::connect_with(config).await?).await
         }
-        Command::Consume(args) => consume::run(args, &connect_to(&cli.global).await?, &output).await,
-        Command::Group(command) => group::run(command, &connect_to(&cli.global).await?, &output).await,
+        Command::Consume(args) => consume::run(args, &cluster::connect(&cli.global).await?, &output).await,
+        Command::Group(command) => group::run(command, &cluster::connect(&cli.global).await?, &output).await,
         Command::Connect(command) => connect::run(command, &cli.global, &output).await,
         Command::Sql(args) => sql::run(args, &cli.global).await,
     }
-}
-
-/// A client of the cluster that the options name. It never creates a topic by asking for one.
-pub(crate) async fn connect_to(global: &Global) -> anyhow::Result<Client> {
-    connect_with(client_config(global), global).await
-}
-
-fn client_config(global: &Global) -> ClientConfig {
-    ClientConfig {
-        client_id: "highwater-cli".into(),
-        api_timeout: Duration::from_secs(10),
-        allow_auto_create_topics: false,
-        ..ClientConfig::new(global.bootstrap.split(',').map(str::trim))
-    }
-}
-
-async fn connect_with(config: ClientConfig, global: &Global) -> anyhow::Result<Client> {
-    Client::connect(config).await.map_err(|error| {
-        anyhow::anyhow!(
-            "cannot reach {}: {error}\n  is a node running? `highwater dev` starts one",
-            global.bootstrap
-        )
-    })
 }
 
 /// A node logs what it does; a command that asks a question logs only what a person should look at.

@@ -10,7 +10,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use crate::output::{Format, line, words_of};
-use crate::{Global, connect_to, shutdown};
+use crate::{Global, cluster, shutdown};
 
 const PROMPT_HELP: &str = "\
 End a statement with a semicolon; it may take several lines.
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: SqlArgs, global: &Global) -> Result<()> {
         memory_limit_bytes: args.memory_mib << 20,
         ..EngineConfig::default()
     };
-    let engine = Engine::new(connect_to(global).await?, config).await?;
+    let engine = Engine::new(cluster::connect(global).await?, config).await?;
     let session = engine.session();
     match args.statement {
         Some(statement) => tokio::select! {

@@ -50,6 +50,7 @@ mod network;
 mod offsets;
 mod versions;
 
+pub mod properties;
 pub mod security;
 
 pub mod admin;
@@ -75,5 +76,6 @@ pub use error::{ClientError, ConsumeError, ProduceError, TransportError};
 pub use metadata::{BrokerInfo, ClusterView, PartitionMetadata, TopicMetadata};
 pub use offsets::{IsolationLevel, ListedOffset, OffsetSpec};
 pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, RecordMetadata};
+pub use properties::{Properties, PropertiesError};
 pub use security::SecurityConfig;
 pub use transport::{Connection, Transport, tcp::TcpTransport};

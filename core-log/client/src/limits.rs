@@ -22,8 +22,8 @@ pub(crate) const MAX_SCRAM_MESSAGE_BYTES: usize = 8 << 10;
 /// How much of a broker's own words an error repeats.
 pub(crate) const MAX_QUOTED_CHARS: usize = 300;
 
-/// Certificates and keys; all authorities of a system are 250 KiB.
-pub(crate) const MAX_PEM_BYTES: u64 = 4 << 20;
+/// A file of settings, certificates or a token; all authorities of a system are 250 KiB.
+pub(crate) const MAX_SMALL_FILE_BYTES: u64 = 4 << 20;
 
 /// Shortest wait before a session is renewed, whatever its life: a broker that gives a millisecond is not followed.
 pub(crate) const MIN_REAUTHENTICATION_WAIT: Duration = Duration::from_millis(100);

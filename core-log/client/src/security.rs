@@ -4,7 +4,12 @@
 //! - A password, token or key is in no `Debug` output and in no error.
 //! - The name in a broker's certificate is checked unless that is turned off by name.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use crate::limits;
 
 /// What protects the connections. `Default` is plain TCP without authentication (`PLAINTEXT`).
 #[derive(Debug, Clone, Default)]
@@ -146,6 +151,18 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("hidden")
     }
+}
+
+/// Reads a file that is small if it is what it should be.
+pub(crate) fn read_small_file(path: &Path) -> io::Result<Vec<u8>> {
+    let size = std::fs::metadata(path)?.len();
+    if size > limits::MAX_SMALL_FILE_BYTES {
+        return Err(io::Error::other(format!(
+            "{size} bytes are too many; {} are allowed",
+            limits::MAX_SMALL_FILE_BYTES
+        )));
+    }
+    std::fs::read(path)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use highwater_wire::{
 use super::Connection;
 use crate::{
     TransportError, limits,
-    security::{Login, SaslConfig, Token},
+    security::{Login, SaslConfig, Token, read_small_file},
     versions::{VersionTable, ask_versions},
 };
 
@@ -274,9 +274,11 @@ fn read_token(token: &Token) -> Result<String, Problem> {
         Token::Static(secret) => (secret.reveal().to_owned(), "the token given".to_owned()),
         Token::File(path) => {
             let place = format!("the token file {}", path.display());
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Problem::new(format!("{place} cannot be read: {error}"), "put a token there")
-            })?;
+            let text = read_small_file(path)
+                .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
+                .map_err(|error| {
+                    Problem::new(format!("{place} cannot be read: {error}"), "put a token there")
+                })?;
             (text, place)
         }
     };

@@ -3,7 +3,7 @@
 //! # Invariants
 //! - A broker's certificate must always lead to a trusted authority; only the check of its name can be turned off.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
 use rustls::{
     AlertDescription, CertificateError, DigitallySignedStruct, Error as TlsError, RootCertStore,
@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    ClientError, TransportError, limits,
-    security::{Pem, TlsConfig},
+    ClientError, TransportError,
+    security::{Pem, TlsConfig, read_small_file},
 };
 
 /// Makes TLS of TCP connections.
@@ -159,7 +159,7 @@ fn bytes(name: &'static str, pem: &Pem) -> Result<Vec<u8>, ClientError> {
     let bytes = match pem {
         Pem::Text(text) => text.reveal().as_bytes().to_vec(),
         Pem::File(path) => {
-            read_file(path).map_err(|error| invalid(name, format!("{}: {error}", place(pem))))?
+            read_small_file(path).map_err(|error| invalid(name, format!("{}: {error}", place(pem))))?
         }
     };
     // What Java keeps: JKS begins with FEEDFEED, PKCS#12 is a DER sequence.
@@ -174,17 +174,6 @@ fn bytes(name: &'static str, pem: &Pem) -> Result<Vec<u8>, ClientError> {
         ));
     }
     Ok(bytes)
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let size = std::fs::metadata(path)?.len();
-    if size > limits::MAX_PEM_BYTES {
-        return Err(io::Error::other(format!(
-            "{size} bytes are too many for a PEM file; {} are allowed",
-            limits::MAX_PEM_BYTES
-        )));
-    }
-    std::fs::read(path)
 }
 
 fn certificates(name: &'static str, pem: &Pem) -> Result<Vec<CertificateDer<'static>>, ClientError> {
