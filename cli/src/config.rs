@@ -9,6 +9,7 @@
 //! Invariant: a key exists if and only if it is in [`settings::SETTINGS`] or in Kafka's registry of broker configs.
 
 pub(crate) mod file;
+pub(crate) mod listeners;
 pub(crate) mod machine;
 pub(crate) mod reference;
 pub(crate) mod settings;
@@ -19,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use highwater_broker::{BrokerId, Limits};
+use highwater_broker::{BrokerId, Limits, ListenerConfig};
 use highwater_cluster::config_defs::{BROKER_CONFIGS, ConfigScope, nearest};
 use highwater_cluster::{BrokerProperties, ConfigView, MetadataImage};
 
@@ -38,8 +39,7 @@ pub(crate) enum LogFormat {
 pub(crate) struct ServerConfig {
     pub(crate) data_dir: PathBuf,
     pub(crate) connectors: Vec<PathBuf>,
-    pub(crate) kafka: SocketAddr,
-    pub(crate) advertised: Option<(String, u16)>,
+    pub(crate) kafka: Vec<ListenerConfig>,
     pub(crate) http: SocketAddr,
     pub(crate) connect: SocketAddr,
     pub(crate) sql: SocketAddr,
@@ -288,6 +288,11 @@ impl<'a> Finder<'a> {
                 is_setting: false,
             });
         }
+        if self.problems.is_empty()
+            && let Err(message) = listeners_of(&resolved)
+        {
+            self.problem(&Source::Default, message);
+        }
         let config = if self.problems.is_empty() {
             self.build(&resolved)
         } else {
@@ -345,8 +350,7 @@ impl<'a> Finder<'a> {
             connectors: settings::items(text("node.connectors")?)
                 .map(PathBuf::from)
                 .collect(),
-            kafka: address("listeners.kafka")?,
-            advertised: text("listeners.advertised").and_then(settings::host_and_port),
+            kafka: listeners_of(resolved).ok()?,
             http: address("listeners.http")?,
             connect: address("listeners.connect")?,
             sql: address("listeners.sql")?,
@@ -359,6 +363,18 @@ impl<'a> Finder<'a> {
             properties: properties.collect(),
         })
     }
+}
+
+fn listeners_of(resolved: &[Resolved]) -> Result<Vec<ListenerConfig>, String> {
+    let text = |name: &str| {
+        let found = resolved.iter().find(|resolved| resolved.name == name)?;
+        found.value.as_deref()
+    };
+    listeners::build(
+        text("listeners.kafka").unwrap_or_default(),
+        text("listeners.advertised"),
+        text("listeners.protocols"),
+    )
 }
 
 #[cfg(test)]
@@ -410,7 +426,7 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
         let config = from_text("hw.toml", &text, &environment).into_config().unwrap();
-        assert_eq!(config.kafka.port(), 2);
+        assert_eq!(config.kafka[0].bind.port(), 2);
         assert_eq!(config.properties["num.partitions"], "7");
         assert_eq!(
             problems(LEAST, &[("HIGHWATER_LISTENERS_KAFAK", "x")]),

@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use highwater_broker::Limits;
+use highwater_broker::{Limits, ListenerConfig, SecurityProtocol};
 use highwater_client::Client;
 use highwater_connect::{Document, Plugins, RestServer, Worker, WorkerConfig, check, process_environment};
-use highwater_embedded::{Embedded, EmbeddedConfig};
+use highwater_embedded::{Embedded, EmbeddedConfig, KAFKA_LISTENER};
 use highwater_sql::pgwire::PgServer;
 use highwater_sql::{Engine, EngineConfig};
 
@@ -126,8 +126,12 @@ pub(crate) async fn dev(args: DevArgs) -> Result<()> {
     serve(ServerConfig {
         data_dir,
         connectors,
-        kafka,
-        advertised: None,
+        kafka: vec![ListenerConfig {
+            name: KAFKA_LISTENER.to_owned(),
+            protocol: SecurityProtocol::Plaintext,
+            bind: kafka,
+            advertised: None,
+        }],
         http,
         connect,
         sql,
@@ -160,9 +164,7 @@ async fn serve(settings: ServerConfig) -> Result<()> {
             return Err(error);
         }
     };
-    let kafka = node
-        .kafka_addr()
-        .map_or_else(|| "none".to_owned(), |address| address.to_string());
+    let kafka = kafka_addresses(&settings, &node);
     parts.http.set_ready();
     println!(
         "highwater is ready: kafka={kafka} http={} connect={} sql={} ({} ms, data in {})",
@@ -189,10 +191,21 @@ async fn serve(settings: ServerConfig) -> Result<()> {
     Ok(())
 }
 
+/// Where the listeners are bound; all but plain ones with their names.
+fn kafka_addresses(settings: &ServerConfig, node: &Embedded) -> String {
+    let bound = settings.kafka.iter().filter_map(|listener| {
+        let address = node.node().listener_addr(&listener.name)?;
+        Some(match listener.name.as_str() {
+            KAFKA_LISTENER => address.to_string(),
+            name => format!("{name}://{address}"),
+        })
+    });
+    bound.collect::<Vec<_>>().join(",")
+}
+
 async fn start_log(settings: &ServerConfig) -> Result<Embedded> {
     let mut config = EmbeddedConfig::new(&settings.data_dir);
-    config.kafka_listener = Some(settings.kafka);
-    config.advertised.clone_from(&settings.advertised);
+    config.listeners.clone_from(&settings.kafka);
     config.properties.clone_from(&settings.properties);
     config.limits = settings.limits.clone();
     Embedded::start(config).await.context("the node does not start")

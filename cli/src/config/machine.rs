@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use highwater_broker::{BrokerId, SecurityProtocol, check_security};
+use highwater_cluster::{BrokerProperties, ConfigView, MetadataImage};
 use highwater_storage::StdDisk;
 
 use super::ServerConfig;
@@ -36,13 +38,16 @@ pub(crate) fn look(config: &ServerConfig) -> Vec<Finding> {
             "this process may open {files} files; {FILES_WANTED} are a good start (ulimit -Hn, LimitNOFILE=)"
         )));
     }
-    if config.kafka.ip().is_unspecified() && config.advertised.is_none() {
-        findings.push(Finding::Warning(
-            "listeners.kafka is every address, and listeners.advertised is not set: clients on other machines are told \
-             to connect to localhost"
-                .to_owned(),
-        ));
+    for listener in &config.kafka {
+        if listener.bind.ip().is_unspecified() && listener.advertised.is_none() {
+            findings.push(Finding::Warning(format!(
+                "listener {} is every address, and listeners.advertised does not name it: clients on other machines are \
+                 told to connect to localhost",
+                listener.name
+            )));
+        }
     }
+    security(config, &mut findings);
     findings
 }
 
@@ -71,6 +76,44 @@ fn data_dir(path: &Path, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Reads the files that the listeners are protected with, as a node would.
+fn security(config: &ServerConfig, findings: &mut Vec<Finding>) {
+    let settings = BrokerProperties::new(config.properties.clone()).and_then(|properties| {
+        let view = ConfigView {
+            image: &MetadataImage::default(),
+            broker_id: BrokerId::new(1),
+            properties: &properties,
+        };
+        view.broker_settings()
+    });
+    // What is wrong with the values themselves is said where they stand.
+    let Ok(settings) = settings else { return };
+    if let Err(error) = check_security(&config.kafka, &settings.security) {
+        findings.push(Finding::Error(error.to_string()));
+    }
+    let open_mechanisms: Vec<&str> = ["PLAIN", "OAUTHBEARER"]
+        .into_iter()
+        .filter(|name| {
+            settings
+                .security
+                .sasl_enabled_mechanisms
+                .iter()
+                .any(|enabled| enabled == name)
+        })
+        .collect();
+    for listener in &config.kafka {
+        let is_readable =
+            listener.protocol == SecurityProtocol::SaslPlaintext && !listener.bind.ip().is_loopback();
+        if is_readable && !open_mechanisms.is_empty() {
+            findings.push(Finding::Warning(format!(
+                "listener {} takes {} without TLS: whoever can listen to the network can log in as its users",
+                listener.name,
+                open_mechanisms.join(" and ")
+            )));
+        }
+    }
+}
+
 fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
@@ -83,16 +126,23 @@ fn writable(path: &Path) -> std::io::Result<()> {
 }
 
 fn ports(config: &ServerConfig, findings: &mut Vec<Finding>) {
-    let listeners = [
-        ("listeners.kafka", config.kafka),
+    let kafka = config.kafka.iter().map(|listener| {
+        let name = match config.kafka.len() {
+            1 => "listeners.kafka".to_owned(),
+            _ => format!("listener {}", listener.name),
+        };
+        (name, listener.bind)
+    });
+    let others = [
         ("listeners.http", config.http),
         ("listeners.connect", config.connect),
         ("listeners.sql", config.sql),
-    ];
-    let mut seen: BTreeMap<SocketAddr, &str> = BTreeMap::new();
-    for (name, address) in listeners {
+    ]
+    .map(|(name, address)| (name.to_owned(), address));
+    let mut seen: BTreeMap<SocketAddr, String> = BTreeMap::new();
+    for (name, address) in kafka.chain(others) {
         if address.port() != 0
-            && let Some(other) = seen.insert(address, name)
+            && let Some(other) = seen.insert(address, name.clone())
         {
             findings.push(Finding::Error(format!("{name} and {other} are both {address}")));
             continue;

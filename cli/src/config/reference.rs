@@ -45,7 +45,8 @@ fn setting(def: &SettingDef, text: &mut String) {
     let value = match def.kind {
         Kind::Paths => "[]".to_owned(),
         Kind::Bytes | Kind::Milliseconds => def.example.to_owned(),
-        Kind::Path | Kind::Address | Kind::HostAndPort | Kind::Text | Kind::OneOf(_) => {
+        Kind::Protocols => format!("[\"{}\"]", def.example),
+        Kind::Path | Kind::Address | Kind::Listeners | Kind::Advertised | Kind::Text | Kind::OneOf(_) => {
             format!("\"{}\"", def.example)
         }
     };
@@ -107,7 +108,7 @@ mod tests {
         let plain = from_text("reference", &text(), &BTreeMap::new());
         for (set, default) in loaded.resolved.iter().zip(&plain.resolved) {
             assert_eq!(set.name, default.name);
-            let is_example = set.name == "listeners.advertised";
+            let is_example = ["listeners.advertised", "listeners.protocols"].contains(&set.name.as_str());
             assert!(is_example || set.value == default.value, "{}", set.name);
         }
     }

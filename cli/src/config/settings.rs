@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use highwater_cluster::config_defs::nearest;
 
+use super::listeners;
+
 /// The section that holds Kafka's broker properties.
 pub(crate) const PROPERTIES: &str = "properties";
 
@@ -16,7 +18,12 @@ pub(crate) enum Kind {
     /// In the file a list of strings; in the environment separated by commas.
     Paths,
     Address,
-    HostAndPort,
+    /// One or several; in the file a text or a list, in the environment separated by commas.
+    Listeners,
+    /// The same for `host:port`.
+    Advertised,
+    /// A list of `NAME:PROTOCOL`.
+    Protocols,
     Bytes,
     Milliseconds,
     Text,
@@ -56,12 +63,17 @@ pub(crate) const SETTINGS: &[SettingDef] = &[
     },
     key("node.connectors", Kind::Paths, "",
         "Connector files, or folders of them, to run from the start."),
-    key("listeners.kafka", Kind::Address, "127.0.0.1:9092",
-        "Where Kafka clients connect. 0.0.0.0 is every address of the machine. Port 0 takes a free one."),
+    key("listeners.kafka", Kind::Listeners, "127.0.0.1:9092",
+        "Where Kafka clients connect: an address, or a list of listeners such as [\"PLAINTEXT://127.0.0.1:9092\", \"SASL_SSL://0.0.0.0:9093\"]. A name is a security protocol (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL) or has one in listeners.protocols; an address alone is PLAINTEXT. 0.0.0.0 is every address of the machine. Port 0 takes a free one."),
     SettingDef {
-        name: "listeners.advertised", kind: Kind::HostAndPort, default: None, is_required: false,
+        name: "listeners.advertised", kind: Kind::Advertised, default: None, is_required: false,
         example: "broker.example.org:9092",
-        doc: "What Kafka clients are told to connect to; they must be able to resolve and reach it. Without it they are told where the listener is bound, or localhost when that is every address.",
+        doc: "What Kafka clients are told to connect to; they must be able to resolve and reach it. With several listeners a list such as [\"SASL_SSL://broker.example.org:9093\"]. Without it they are told where the listener is bound, or localhost when that is every address.",
+    },
+    SettingDef {
+        name: "listeners.protocols", kind: Kind::Protocols, default: None, is_required: false,
+        example: "PLAINTEXT:PLAINTEXT",
+        doc: "Security protocols of listeners that are named otherwise, such as [\"INSIDE:PLAINTEXT\", \"OUTSIDE:SASL_SSL\"].",
     },
     key("listeners.http", Kind::Address, "127.0.0.1:8080",
         "Metrics for Prometheus, /health and /ready."),
@@ -107,7 +119,9 @@ impl Kind {
             Kind::Path | Kind::Text => !value.trim().is_empty(),
             Kind::Paths => true,
             Kind::Address => value.parse::<SocketAddr>().is_ok(),
-            Kind::HostAndPort => host_and_port(value).is_some(),
+            Kind::Listeners => listeners::are_listeners(value),
+            Kind::Advertised => listeners::are_advertised(value),
+            Kind::Protocols => listeners::are_protocols(value),
             Kind::Bytes | Kind::Milliseconds => value.parse::<u32>().is_ok_and(|number| number > 0),
             Kind::OneOf(words) => words.contains(&value),
         };
@@ -119,7 +133,13 @@ impl Kind {
             Kind::Path => "a path".to_owned(),
             Kind::Paths => "a list of paths".to_owned(),
             Kind::Address => "an address and a port, such as 127.0.0.1:8080".to_owned(),
-            Kind::HostAndPort => "host:port, such as broker.example.org:9092".to_owned(),
+            Kind::Listeners => "an address and a port, or a list of NAME://address:port".to_owned(),
+            Kind::Advertised => {
+                "host:port, such as broker.example.org:9092, or a list of NAME://host:port".to_owned()
+            }
+            Kind::Protocols => {
+                "a list of NAME:PROTOCOL, with PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL".to_owned()
+            }
             Kind::Bytes => "a number of bytes, from 1 to 4294967295".to_owned(),
             Kind::Milliseconds => "a number of milliseconds, from 1 to 4294967295".to_owned(),
             Kind::Text => "text".to_owned(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::task::TaskTracker;
 
+use crate::auth;
 use crate::broker::Broker;
 use crate::cleaner;
 
@@ -37,6 +38,7 @@ pub(crate) fn start(broker: &Arc<Broker>, tasks: &TaskTracker) {
     every(broker, tasks, HIGH_WATERMARK_CHECKPOINT, |broker| {
         broker.partitions.checkpoint_high_watermarks()
     });
+    every(broker, tasks, auth::LOOK_EVERY, |broker| broker.security.look());
     tasks.spawn(follow_metadata(Arc::clone(broker)));
     cleaner::start(broker, tasks);
     tasks.spawn(crate::watch::run(Arc::clone(broker)));

@@ -10,6 +10,7 @@ use highwater_types::BrokerId;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Security;
 use crate::clock::Clock;
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::{GroupHost, OFFSETS_TOPIC};
@@ -52,6 +53,10 @@ pub(crate) struct Broker {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) quotas: Quotas,
     pub(crate) request_memory: Arc<Semaphore>,
+    /// Memory for requests of clients that have not logged in.
+    pub(crate) login_memory: Arc<Semaphore>,
+    /// What protects the listeners.
+    pub(crate) security: Security,
     pub(crate) response_memory: Arc<Semaphore>,
     /// Places for stretches of files that are to be sent.
     pub(crate) sent_files: Arc<Semaphore>,

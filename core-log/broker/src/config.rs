@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use highwater_storage::{Disk, StdDisk};
@@ -10,11 +11,73 @@ use highwater_types::BrokerId;
 
 use crate::limits::Limits;
 
+/// What protects a listener, by Kafka's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SecurityProtocol {
+    /// Nothing: everybody is `User:ANONYMOUS`, and what is said can be read on the way.
+    #[default]
+    Plaintext,
+    /// TLS; a client's certificate, if it is asked for, names the user.
+    Ssl,
+    /// Clients log in; what is said can be read on the way.
+    SaslPlaintext,
+    /// Clients log in under TLS.
+    SaslSsl,
+}
+
+/// A word that names no security protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no security protocol; there are PLAINTEXT, SSL, SASL_PLAINTEXT and SASL_SSL")]
+pub struct UnknownProtocol(String);
+
+impl SecurityProtocol {
+    /// All of them.
+    pub const ALL: [SecurityProtocol; 4] = [
+        SecurityProtocol::Plaintext,
+        SecurityProtocol::Ssl,
+        SecurityProtocol::SaslPlaintext,
+        SecurityProtocol::SaslSsl,
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SecurityProtocol::Plaintext => "PLAINTEXT",
+            SecurityProtocol::Ssl => "SSL",
+            SecurityProtocol::SaslPlaintext => "SASL_PLAINTEXT",
+            SecurityProtocol::SaslSsl => "SASL_SSL",
+        }
+    }
+
+    /// Whether clients log in.
+    pub const fn has_sasl(self) -> bool {
+        matches!(self, SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl)
+    }
+
+    /// Whether connections are encrypted.
+    pub const fn has_tls(self) -> bool {
+        matches!(self, SecurityProtocol::Ssl | SecurityProtocol::SaslSsl)
+    }
+}
+
+impl FromStr for SecurityProtocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(word: &str) -> Result<Self, UnknownProtocol> {
+        Self::ALL
+            .into_iter()
+            .find(|protocol| protocol.name() == word)
+            .ok_or_else(|| UnknownProtocol(word.to_owned()))
+    }
+}
+
 /// One place where clients come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerConfig {
     /// Its name, unique in the node: `PLAINTEXT`, `INTERNAL`, ...
     pub name: String,
+    /// What protects it. What that needs (files, mechanisms) is among the node's properties.
+    pub protocol: SecurityProtocol,
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
     /// Host and port that clients are told. Without it they are told where the listener is bound, or
@@ -57,6 +120,19 @@ impl NodeConfig {
     pub fn listen(mut self, name: impl Into<String>, bind: SocketAddr) -> Self {
         self.listeners.push(ListenerConfig {
             name: name.into(),
+            protocol: SecurityProtocol::Plaintext,
+            bind,
+            advertised: None,
+        });
+        self
+    }
+
+    /// The same with one more listener, named after what protects it.
+    #[must_use]
+    pub fn listen_with(mut self, protocol: SecurityProtocol, bind: SocketAddr) -> Self {
+        self.listeners.push(ListenerConfig {
+            name: protocol.name().to_owned(),
+            protocol,
             bind,
             advertised: None,
         });
@@ -97,6 +173,7 @@ mod tests {
             let advertised = advertised.map(|(host, port)| (host.to_owned(), port));
             let listener = ListenerConfig {
                 name: "L".into(),
+                protocol: SecurityProtocol::default(),
                 bind: bind.parse().unwrap(),
                 advertised,
             };

@@ -13,7 +13,8 @@ use crate::fetch_sessions::SessionOwner;
 use crate::handlers::{
     api_versions, client_quotas, config_resources, configs, delete_records, describe_cluster,
     describe_topic_partitions, elections, epochs, fetch, find_coordinator, group_admin, groups, list_offsets,
-    log_dirs, metadata, produce, producer_ids, producers, quorum, reassignments, topics, update_features,
+    log_dirs, metadata, produce, producer_ids, producers, quorum, reassignments, sasl, topics,
+    update_features,
 };
 use crate::net::connection::Peer;
 
@@ -137,6 +138,9 @@ impl Broker {
     ) -> Reply {
         Reply::Body(match body {
             RequestBody::ApiVersions(r) => ResponseBody::ApiVersions(api_versions::handle(self, version, &r)),
+            // On a listener with SASL the connection itself answers.
+            RequestBody::SaslHandshake(_) => ResponseBody::SaslHandshake(sasl::handshake()),
+            RequestBody::SaslAuthenticate(_) => ResponseBody::SaslAuthenticate(sasl::authenticate()),
             RequestBody::Metadata(r) => {
                 ResponseBody::Metadata(metadata::handle(self, context, version, r).await)
             }

@@ -26,6 +26,9 @@ pub enum NodeError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A listener cannot be protected as it was asked to be.
+    #[error("security: {0}")]
+    Security(#[from] SecurityError),
     /// Two listeners have the same name.
     #[error("listener '{listener}' is named twice; give each listener its own name")]
     DuplicateListener {
@@ -79,6 +82,7 @@ pub enum NodeError {
     Interrupted,
 }
 
+use crate::auth::SecurityError;
 pub use crate::metadata::{MetadataError, ProposeError};
 
 /// A failure as a client sees it: the code it acts on and a sentence for people.

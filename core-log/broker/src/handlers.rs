@@ -23,6 +23,7 @@ pub(crate) mod producer_ids;
 pub(crate) mod producers;
 pub(crate) mod quorum;
 pub(crate) mod reassignments;
+pub(crate) mod sasl;
 pub(crate) mod topics;
 pub(crate) mod update_features;
 

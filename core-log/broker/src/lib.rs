@@ -4,7 +4,7 @@
 //! the clock. [`Node::start`] brings a broker up; clients reach it over TCP or, in the same process, through a
 //! [`Session`]. Both ways lead to the same handlers.
 //!
-//! Refuses: transactions and SASL (not served yet), tiered storage, message formats before v2.
+//! Refuses: transactions (not served yet), tiered storage, message formats before v2.
 //!
 //! # Invariants
 //! - What a client can make a node hold is bounded, and the bounds are in [`limits`].
@@ -13,13 +13,14 @@
 //!   synced) records, replayed group state.
 //!
 //! # Reading order
-//! [`config`], [`limits`], `node`, `broker`, `net` (framing), `versions`, `dispatch`, `handlers`, `log`
+//! [`config`], [`limits`], `node`, `broker`, `net` (framing), `auth` (TLS and SASL), `versions`, `dispatch`, `handlers`, `log`
 //! (partitions), `purgatory`, `groups`, `controller` and `metadata`, `background`.
 
 pub mod config;
 pub mod limits;
 pub mod metric_defs;
 
+mod auth;
 mod background;
 mod broker;
 mod cleaner;
@@ -46,7 +47,8 @@ mod throttle;
 mod versions;
 mod watch;
 
-pub use config::{ListenerConfig, NodeConfig};
+pub use auth::{SecurityError, check_security};
+pub use config::{ListenerConfig, NodeConfig, SecurityProtocol, UnknownProtocol};
 pub use error::{MetadataError, NodeError, ProposeError};
 pub use exposition::{Exposition, Family};
 pub use limits::Limits;

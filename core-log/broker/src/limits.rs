@@ -22,6 +22,13 @@ pub const MAX_FIRST_FRAME_BYTES: usize = 1024 * 1024;
 /// Largest frame of an ApiVersions request, which is served before anything is known of a client.
 pub const MAX_API_VERSIONS_FRAME_BYTES: usize = 64 * 1024;
 
+/// Largest frame of a request that belongs to a login, as Kafka's `sasl.server.max.receive.size`.
+pub const MAX_LOGIN_FRAME_BYTES: usize = 512 * 1024;
+
+/// Bytes of requests being read of clients that have not logged in, over the node. They have no part in the memory of
+/// those who have (CVE-2022-34917).
+pub const LOGIN_MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
 /// Largest frame of any request that carries no records; the largest honest ones are assignments of huge groups.
 pub const MAX_PLAIN_FRAME_BYTES: usize = 32 * 1024 * 1024;
 
@@ -152,6 +159,7 @@ pub const MAX_THROTTLE: Duration = Duration::from_secs(5 * 60);
 
 const _: () = assert!(MIN_FRAME_BYTES < FIRST_READ_BYTES);
 const _: () = assert!(FIRST_READ_BYTES <= MAX_FRAME_BYTES);
+const _: () = assert!(MAX_LOGIN_FRAME_BYTES * 2 <= LOGIN_MEMORY_BYTES);
 const _: () = assert!(MAX_API_VERSIONS_FRAME_BYTES <= MAX_FIRST_FRAME_BYTES);
 const _: () =
     assert!(MAX_FIRST_FRAME_BYTES <= MAX_PLAIN_FRAME_BYTES && MAX_PLAIN_FRAME_BYTES <= MAX_FRAME_BYTES);

@@ -100,6 +100,8 @@ pub const EVENTS: &[MetricDef] = &[
     counter("highwater_broker_connections_refused_total", &["limit"], "Connections closed as soon as they were accepted."),
     counter("highwater_broker_connections_closed_total", &["reason"],
         "Connections that the node ended, or that ended in the middle of a request."),
+    counter("highwater_broker_authentication_total", &["mechanism", "result"],
+        "Logins of clients by SASL mechanism, and TLS handshakes as mechanism TLS, that were ok or failed."),
     gauge("highwater_broker_fetches_waiting", &[], "Fetches that wait for data (the size of the fetch purgatory)."),
     counter("highwater_broker_fetch_sessions_evicted_total", &[], "Fetch sessions that made room for others."),
     counter("highwater_log_flushes_total", &[], "Syncs of logs."),

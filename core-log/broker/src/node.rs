@@ -21,16 +21,17 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Security;
 use crate::background;
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, SecurityProtocol};
 use crate::error::NodeError;
 use crate::exposition::Exposition;
 use crate::fetch_sessions::FetchSessions;
 use crate::gauges;
 use crate::groups::GroupHost;
-use crate::limits::{FLUSH_THREADS, Limits, MAX_SENT_FILES};
+use crate::limits::{FLUSH_THREADS, LOGIN_MEMORY_BYTES, Limits, MAX_SENT_FILES};
 use crate::log::space::SpaceGuard;
 use crate::log::table::{PartitionTable, TableOptions};
 use crate::metadata::{self, DecideError, MetadataConfig, MetadataQuorum, RaftQuorum};
@@ -62,6 +63,7 @@ pub struct Node {
 
 struct Bound {
     name: String,
+    protocol: SecurityProtocol,
     listener: TcpListener,
     address: SocketAddr,
     endpoint: EndpointRecord,
@@ -128,6 +130,7 @@ impl Node {
         let connections = Arc::<ConnectionCount>::default();
         for Bound {
             name,
+            protocol,
             listener,
             address,
             ..
@@ -135,6 +138,7 @@ impl Node {
         {
             let acceptor = Acceptor {
                 broker: Arc::clone(&self.broker),
+                security: self.broker.security.of(protocol),
                 listener,
                 listener_name: name.as_str().into(),
                 connections: Arc::clone(&connections),
@@ -275,6 +279,7 @@ async fn bind(config: &NodeConfig) -> Result<Vec<Bound>, NodeError> {
         };
         bound.push(Bound {
             name,
+            protocol: listener_config.protocol,
             listener,
             address,
             endpoint,
@@ -394,6 +399,8 @@ async fn serve(
         node_id: config.node_id,
         data_dir: config.data_dir.clone(),
         request_memory: Arc::new(Semaphore::new(limits.request_memory_bytes)),
+        login_memory: Arc::new(Semaphore::new(LOGIN_MEMORY_BYTES)),
+        security: protect(config, &settings).await?,
         response_memory: Arc::new(Semaphore::new(limits.response_memory_bytes)),
         sent_files: Arc::new(Semaphore::new(MAX_SENT_FILES)),
         limits,
@@ -451,6 +458,13 @@ async fn register(
         DecideError::Decision(error) => NodeError::Registration(error),
         DecideError::Quorum(error) => NodeError::Quorum(error),
     })
+}
+
+/// Reads what the listeners are protected with.
+async fn protect(config: &NodeConfig, settings: &BrokerSettings) -> Result<Security, NodeError> {
+    let (listeners, settings) = (config.listeners.clone(), settings.security.clone());
+    let reading = tokio::task::spawn_blocking(move || Security::new(&listeners, &settings));
+    Ok(reading.await.map_err(|_| NodeError::Interrupted)??)
 }
 
 /// Compares the directory with who starts here, and signs a new one.

@@ -1,7 +1,7 @@
 //! The versions a node advertises and accepts: one row per API, narrower than what the codec knows.
 //!
 //! A row's maximum is the newest version whose *semantics* hold here, not the newest that decodes; the rows of the
-//! data path and of groups are those of Apache Kafka 4.1. Kept out on purpose: the transaction APIs, SASL. Traps kept in on purpose: Produce is advertised from 0 although 0 to 2
+//! data path and of groups are those of Apache Kafka 4.1. Kept out on purpose: the transaction APIs. Traps kept in on purpose: Produce is advertised from 0 although 0 to 2
 //! close the connection, as in Kafka, since older librdkafka looks for an exact old version before it compresses
 //! (KAFKA-18659); JoinGroup is advertised and served from 0, from which the same library infers group support.
 
@@ -48,6 +48,7 @@ pub(crate) const TABLE: &[ApiRow] = &[
     row(ApiKey::SyncGroup, 0, 5),
     row(ApiKey::DescribeGroups, 0, 6),
     row(ApiKey::ListGroups, 0, 5),
+    row(ApiKey::SaslHandshake, 0, 1),
     row(ApiKey::ApiVersions, 0, 4),
     row(ApiKey::CreateTopics, 2, 7),
     row(ApiKey::DeleteTopics, 1, 6),
@@ -58,6 +59,7 @@ pub(crate) const TABLE: &[ApiRow] = &[
     row(ApiKey::AlterConfigs, 0, 2),
     row(ApiKey::AlterReplicaLogDirs, 1, 2),
     row(ApiKey::DescribeLogDirs, 1, 4),
+    row(ApiKey::SaslAuthenticate, 0, 2),
     row(ApiKey::CreatePartitions, 0, 3),
     row(ApiKey::DeleteGroups, 0, 2),
     row(ApiKey::ElectLeaders, 0, 2),

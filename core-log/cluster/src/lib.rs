@@ -46,4 +46,6 @@ pub use record::{
     ScramCredentialRecord, ScramMechanismName, SecretBytes, StoredScramCredential, TopicRecord,
 };
 pub use scram::{ScramCredential, ScramMechanism, UserScramCredentials};
-pub use settings::{BrokerSettings, CleanupPolicy, GroupBounds, TopicSettings};
+pub use settings::{
+    BrokerSettings, CleanupPolicy, ClientCertificates, GroupBounds, SecuritySettings, TopicSettings,
+};

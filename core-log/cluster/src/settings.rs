@@ -2,6 +2,8 @@
 //!
 //! Sentinels end here: "no limit" is `None`, and so is "never" for the flush keys.
 
+mod security;
+
 use std::collections::BTreeMap;
 
 use highwater_types::record::{Codec, Compression, TimestampType};
@@ -10,6 +12,8 @@ use crate::{
     config_defs::{ConfigError, ConfigValue},
     config_view::ResolvedConfig,
 };
+
+pub use self::security::{ClientCertificates, SecuritySettings};
 
 /// What happens to the old data of a topic. Neither means that everything is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +178,8 @@ pub struct BrokerSettings {
     pub queued_max_request_bytes: Option<i64>,
     pub quota_window_num: u32,
     pub quota_window_size_seconds: u32,
+    /// How clients log in.
+    pub security: SecuritySettings,
     pub socket_request_max_bytes: u32,
     /// `None` leaves it to the system.
     pub socket_send_buffer_bytes: Option<usize>,
@@ -271,6 +277,7 @@ impl BrokerSettings {
                 .filter(|bytes| *bytes > 0),
             quota_window_num: values.size("quota.window.num")?,
             quota_window_size_seconds: values.size("quota.window.size.seconds")?,
+            security: SecuritySettings::read(values)?,
             socket_request_max_bytes: values.size("socket.request.max.bytes")?,
             socket_send_buffer_bytes: usize::try_from(values.int("socket.send.buffer.bytes")?).ok(),
         })
@@ -476,6 +483,19 @@ impl Values<'_> {
                 None
             }
         })
+    }
+
+    /// A value of a key that may have none.
+    fn optional<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&Self, &'static str) -> Result<T, ConfigError>,
+    ) -> Result<Option<T>, ConfigError> {
+        match read(self, key) {
+            Ok(value) => Ok(Some(value)),
+            Err(ConfigError::NullValue { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn list(&self, key: &'static str) -> Result<Vec<String>, ConfigError> {

@@ -30,12 +30,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use highwater_broker::{Limits, ListenerConfig, Node, NodeConfig, NodeError, SessionInfo};
+use highwater_broker::{Limits, ListenerConfig, Node, NodeConfig, NodeError, SecurityProtocol, SessionInfo};
 use highwater_client::{Client, ClientConfig, ClientError};
 
 pub use self::transport::SessionTransport;
 
-/// Name of the listener that [`EmbeddedConfig::kafka_listener`] opens.
+/// Name of the listener that [`EmbeddedConfig::listen`] opens.
 pub const KAFKA_LISTENER: &str = "PLAINTEXT";
 
 /// What clients are given to connect to. The transport does not look at it.
@@ -47,9 +47,7 @@ pub struct EmbeddedConfig {
     /// Where logs and metadata lie; made if it does not exist. One process at a time.
     pub data_dir: PathBuf,
     /// Where Kafka clients of other processes may connect; nowhere by default. Port 0 takes a free one.
-    pub kafka_listener: Option<SocketAddr>,
-    /// Host and port that those clients are told, if not the address itself.
-    pub advertised: Option<(String, u16)>,
+    pub listeners: Vec<ListenerConfig>,
     /// Kafka's broker properties; unknown names and bad values are refused.
     pub properties: BTreeMap<String, String>,
     /// Bounds on what clients can make the node hold.
@@ -63,28 +61,27 @@ impl EmbeddedConfig {
         let at_once = ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
         EmbeddedConfig {
             data_dir: data_dir.into(),
-            kafka_listener: None,
-            advertised: None,
+            listeners: Vec::new(),
             properties: BTreeMap::from([at_once]),
             limits: Limits::default(),
         }
     }
 
-    /// The same with a Kafka listener.
+    /// The same with a Kafka listener that everybody may use.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.kafka_listener = Some(address);
+        self.listeners.push(ListenerConfig {
+            name: KAFKA_LISTENER.to_owned(),
+            protocol: SecurityProtocol::Plaintext,
+            bind: address,
+            advertised: None,
+        });
         self
     }
 
     fn node_config(self) -> NodeConfig {
-        let listener = self.kafka_listener.map(|bind| ListenerConfig {
-            name: KAFKA_LISTENER.to_owned(),
-            bind,
-            advertised: self.advertised,
-        });
         NodeConfig {
-            listeners: listener.into_iter().collect(),
+            listeners: self.listeners,
             properties: self.properties,
             limits: self.limits,
             ..NodeConfig::new(self.data_dir)
@@ -155,7 +152,7 @@ impl Embedded {
         &self.node
     }
 
-    /// Where the Kafka listener is bound, if there is one.
+    /// Where the listener of [`EmbeddedConfig::listen`] is bound, if there is one.
     pub fn kafka_addr(&self) -> Option<SocketAddr> {
         self.node.listener_addr(KAFKA_LISTENER)
     }

@@ -4,7 +4,10 @@
 //! request that waits (a long-polled fetch, a join) holds back everything behind it, as in Kafka.
 //!
 //! Refuses, by closing: unknown keys and versions, ApiVersions excepted (semantics 1 and 5), bodies
-//! that do not decode. A panic while handling closes this connection only, and is counted.
+//! that do not decode, and on a listener with SASL everything but ApiVersions and the login before
+//! somebody has logged in (semantic 4). A panic while handling closes this connection only, and is counted.
+
+mod login;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -18,15 +21,19 @@ use highwater_wire::{
     encode_response_around,
 };
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::frames::{FrameError, FrameSource, FrameStart, InFrame, Readable};
+use super::frames::{Admission, FrameError, FrameSource, FrameStart, Frames, InFrame, Readable};
 use super::outlet::Outlet;
 use super::responses::ResponseSink;
+use crate::auth::{Gate, ListenerSecurity};
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Reply, RequestContext};
 use crate::handlers::api_versions;
-use crate::limits::{MAX_API_VERSIONS_FRAME_BYTES, MAX_FIRST_FRAME_BYTES, MAX_PLAIN_FRAME_BYTES};
+use crate::limits::{
+    MAX_API_VERSIONS_FRAME_BYTES, MAX_FIRST_FRAME_BYTES, MAX_LOGIN_FRAME_BYTES, MAX_PLAIN_FRAME_BYTES,
+};
 use crate::versions;
 
 /// Who is at the other end, and by which listener they came in.
@@ -47,6 +54,14 @@ enum Ended {
     Malformed(#[from] DecodeError),
     #[error("the handler of {api} panicked")]
     Panicked { api: &'static str },
+    #[error("{api} before a login")]
+    NotLoggedIn { api: &'static str },
+    #[error("nobody logged in for {waited:?}")]
+    LoginTooSlow { waited: Duration },
+    #[error("the login failed")]
+    LoginRefused,
+    #[error("the login held long enough and was not renewed")]
+    SessionExpired,
     #[error("the request could not be answered but by closing")]
     ByHandler,
     #[error("write failed: {0}")]
@@ -60,6 +75,10 @@ impl Ended {
             Ended::Unserved { .. } => "unserved_version",
             Ended::Malformed(_) => "malformed",
             Ended::Panicked { .. } => "panic",
+            Ended::NotLoggedIn { .. } => "not_logged_in",
+            Ended::LoginTooSlow { .. } => "slow_login",
+            Ended::LoginRefused => "login_refused",
+            Ended::SessionExpired => "session_expired",
             Ended::ByHandler => "handler",
             Ended::Write(_) => "write",
         }
@@ -67,19 +86,29 @@ impl Ended {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: Peer, draining: CancellationToken) {
+pub(crate) async fn serve(
+    broker: Arc<Broker>,
+    stream: TcpStream,
+    peer: Peer,
+    security: ListenerSecurity,
+    draining: CancellationToken,
+) {
+    let gate = security.sasl.map(|sasl| {
+        let time = broker.limits.slow_frame_timeout;
+        Box::new(Gate::new(sasl, &peer, time))
+    });
     let (read, write) = stream.into_split();
+    let admission = match &gate {
+        None => Admission::of_requests(&broker),
+        Some(gate) => Admission::of_login(&broker, gate),
+    };
     let mut connection = Connection {
-        source: FrameSource::new(
-            read,
-            Arc::clone(&broker.request_memory),
-            &broker.limits,
-            frame_limit,
-        ),
+        source: FrameSource::new(read, admission, &broker.limits),
         sink: ResponseSink::new(write, &broker.limits),
         context: RequestContext::for_connection(&broker, &peer),
         broker,
         throttle: Duration::ZERO,
+        gate,
     };
     let ended = connection.run(&draining).await;
     if let Err(ended) = ended {
@@ -97,6 +126,8 @@ struct Connection<R, W> {
     sink: ResponseSink<W>,
     /// How long nothing is read after the answers queued so far (KIP-219).
     throttle: Duration,
+    /// Where clients log in; on the heap, since most connections have none.
+    gate: Option<Box<Gate>>,
 }
 
 impl<R: Readable, W: Outlet> Connection<R, W> {
@@ -109,7 +140,7 @@ impl<R: Readable, W: Outlet> Connection<R, W> {
             let frame = tokio::select! {
                 biased;
                 () = draining.cancelled(), if !buffered => None,
-                frame = self.source.next() => frame?,
+                frame = next(&mut self.source, self.gate.as_deref()) => frame?,
             };
             let Some(frame) = frame else {
                 return self.flush().await;
@@ -150,6 +181,9 @@ impl<R: Readable, W: Outlet> Connection<R, W> {
 
     async fn handle(&mut self, frame: InFrame) -> Result<(), Ended> {
         let InFrame { bytes, memory } = frame;
+        if self.gate.as_ref().is_some_and(|gate| gate.awaits_bare_token()) {
+            return Box::pin(self.bare_token(bytes)).await;
+        }
         let request = match decode(bytes)? {
             Decoded::Request(request) => request,
             Decoded::UnknownApiVersions { correlation_id } => {
@@ -161,6 +195,17 @@ impl<R: Readable, W: Outlet> Connection<R, W> {
         };
         let Request { key, header, body } = request;
         let version = header.api_version;
+        if let Some(gate) = &self.gate {
+            if matches!(key, ApiKey::SaslHandshake | ApiKey::SaslAuthenticate) {
+                return Box::pin(self.login(&header, body)).await;
+            }
+            if !gate.is_open() && key != ApiKey::ApiVersions {
+                return Err(Ended::NotLoggedIn { api: key.name() });
+            }
+            if gate.has_expired() {
+                return Err(Ended::SessionExpired);
+            }
+        }
         self.context.client_id = header.client_id;
         // On the heap: what a connection holds while it is idle does not have room for a handler's state.
         let handled = Box::pin(self.broker.serve(&self.context, version, body));
@@ -196,6 +241,70 @@ impl<R: Readable, W: Outlet> Connection<R, W> {
     }
 }
 
+/// The next frame; a client that has to log in has so much time for all of it.
+async fn next<R: Readable>(
+    source: &mut FrameSource<R>,
+    gate: Option<&Gate>,
+) -> Result<Option<InFrame>, Ended> {
+    let Some(deadline) = gate.and_then(Gate::deadline) else {
+        return Ok(source.next().await?);
+    };
+    let began = Instant::now();
+    match timeout_at(deadline, source.next()).await {
+        Ok(frame) => frame.map_err(|error| match error {
+            FrameError::Unserved(start) => match ApiKey::from_i16(start.api_key) {
+                Some(api) if versions::find(api).is_some() && !is_of_login(api) => {
+                    Ended::NotLoggedIn { api: api.name() }
+                }
+                _ => error.into(),
+            },
+            _ => error.into(),
+        }),
+        Err(_) => Err(Ended::LoginTooSlow {
+            waited: began.elapsed(),
+        }),
+    }
+}
+
+impl Admission {
+    /// Of clients that may ask for anything.
+    fn of_requests(broker: &Broker) -> Self {
+        Admission {
+            frames: Frames::Requests(frame_limit),
+            max_frame_bytes: broker.limits.max_frame_bytes,
+            budget: Arc::clone(&broker.request_memory),
+        }
+    }
+
+    /// Of clients that have not logged in yet.
+    fn of_login(broker: &Broker, gate: &Gate) -> Self {
+        let frames = match gate.awaits_bare_token() {
+            true => Frames::Tokens,
+            false => Frames::Requests(|start| {
+                let key = ApiKey::from_i16(start.api_key)?;
+                if is_of_login(key) {
+                    frame_limit(start)
+                } else {
+                    None
+                }
+            }),
+        };
+        Admission {
+            frames,
+            max_frame_bytes: broker.limits.max_frame_bytes.min(gate.max_receive_bytes()),
+            budget: Arc::clone(&broker.login_memory),
+        }
+    }
+}
+
+/// What may be asked before a login.
+fn is_of_login(key: ApiKey) -> bool {
+    matches!(
+        key,
+        ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate
+    )
+}
+
 /// How long a frame may be, judged by how it begins; `None` for what is not served (semantic 5).
 fn frame_limit(start: FrameStart) -> Option<usize> {
     let key = ApiKey::from_i16(start.api_key)?;
@@ -207,6 +316,8 @@ fn frame_limit(start: FrameStart) -> Option<usize> {
     let is_served = row.served().contains(&start.api_version);
     is_served.then_some(match key {
         ApiKey::Produce => usize::MAX,
+        ApiKey::SaslHandshake => MAX_API_VERSIONS_FRAME_BYTES,
+        ApiKey::SaslAuthenticate => MAX_LOGIN_FRAME_BYTES,
         _ if start.is_first => MAX_FIRST_FRAME_BYTES,
         _ => MAX_PLAIN_FRAME_BYTES,
     })

@@ -38,8 +38,24 @@ pub(crate) struct FrameStart {
     pub(crate) is_first: bool,
 }
 
-/// The largest frame that may begin so; `None` when none may.
-pub(crate) type Admit = fn(FrameStart) -> Option<usize>;
+/// What is expected of a peer at this point of its connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    pub(crate) frames: Frames,
+    /// The largest frame of all.
+    pub(crate) max_frame_bytes: usize,
+    /// Where memory for frames comes from.
+    pub(crate) budget: Arc<Semaphore>,
+}
+
+/// What frames look like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Frames {
+    /// Requests, with the size of the largest that may begin so; `None` when none may.
+    Requests(fn(FrameStart) -> Option<usize>),
+    /// SASL tokens, which have no header.
+    Tokens,
+}
 
 /// A stream that can be waited for before there is room to read into: idle connections hold no buffer.
 pub(crate) trait Readable: AsyncRead + Unpin {
@@ -101,26 +117,27 @@ impl FrameError {
 pub(crate) struct FrameSource<R> {
     io: R,
     buffer: BytesMut,
-    budget: Arc<Semaphore>,
-    max_frame_bytes: usize,
-    admit: Admit,
+    admission: Admission,
     is_first: bool,
     idle_timeout: Duration,
     slow_frame_timeout: Duration,
 }
 
 impl<R: Readable> FrameSource<R> {
-    pub(crate) fn new(io: R, budget: Arc<Semaphore>, limits: &Limits, admit: Admit) -> Self {
+    pub(crate) fn new(io: R, admission: Admission, limits: &Limits) -> Self {
         FrameSource {
             io,
             buffer: BytesMut::new(),
-            budget,
-            max_frame_bytes: limits.max_frame_bytes,
-            admit,
+            admission,
             is_first: true,
             idle_timeout: limits.idle_timeout,
             slow_frame_timeout: limits.slow_frame_timeout,
         }
+    }
+
+    /// Expects something else from here on.
+    pub(crate) fn expect(&mut self, admission: Admission) {
+        self.admission = admission;
     }
 
     /// Whether a whole frame already lies in the buffer, so that [`FrameSource::next`] needs no read.
@@ -150,11 +167,13 @@ impl<R: Readable> FrameSource<R> {
         }
         let began = Instant::now();
         self.fill_to(PREFIX_BYTES, began).await?;
-        let length = self.checked_length(self.max_frame_bytes)?;
-        self.fill_to(START_BYTES, began).await?;
-        let start = self.start();
-        let limit = (self.admit)(start).ok_or(FrameError::Unserved(start))?;
-        self.checked_length(self.max_frame_bytes.min(limit))?;
+        let length = self.checked_length(self.admission.max_frame_bytes)?;
+        if let Frames::Requests(admit) = self.admission.frames {
+            self.fill_to(START_BYTES, began).await?;
+            let start = self.start();
+            let limit = admit(start).ok_or(FrameError::Unserved(start))?;
+            self.checked_length(self.admission.max_frame_bytes.min(limit))?;
+        }
         self.is_first = false;
         let seconds_for_length = (length >> 20) as u64;
         let deadline = began + self.slow_frame_timeout + Duration::from_secs(seconds_for_length);
@@ -198,8 +217,12 @@ impl<R: Readable> FrameSource<R> {
 
     fn checked_length(&self, max: usize) -> Result<usize, FrameError> {
         let length = self.claimed_length().unwrap_or(0);
+        let min = match self.admission.frames {
+            Frames::Requests(_) => MIN_FRAME_BYTES,
+            Frames::Tokens => 0,
+        };
         match usize::try_from(length) {
-            Ok(bytes) if (MIN_FRAME_BYTES..=max).contains(&bytes) => Ok(bytes),
+            Ok(bytes) if (min..=max).contains(&bytes) => Ok(bytes),
             Ok(_) | Err(_) => Err(FrameError::Length { length, max }),
         }
     }
@@ -231,7 +254,7 @@ impl<R: Readable> FrameSource<R> {
     async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, FrameError> {
         // Frames are shorter than 2^31, so the number always fits.
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Arc::clone(&self.budget)
+        Arc::clone(&self.admission.budget)
             .acquire_many_owned(permits)
             .await
             .map_err(|_| FrameError::Closing)
@@ -257,6 +280,14 @@ mod tests {
         }
     }
 
+    fn admission() -> Admission {
+        Admission {
+            frames: Frames::Requests(|_| Some(usize::MAX)),
+            max_frame_bytes: limits().max_frame_bytes,
+            budget: Arc::new(Semaphore::new(BUDGET)),
+        }
+    }
+
     fn limits() -> Limits {
         Limits {
             max_frame_bytes: 4 * 1024 * 1024,
@@ -268,12 +299,7 @@ mod tests {
 
     fn source(capacity: usize) -> (tokio::io::DuplexStream, FrameSource<tokio::io::DuplexStream>) {
         let (near, far) = tokio::io::duplex(capacity);
-        (
-            near,
-            FrameSource::new(far, Arc::new(Semaphore::new(BUDGET)), &limits(), |_| {
-                Some(usize::MAX)
-            }),
-        )
+        (near, FrameSource::new(far, admission(), &limits()))
     }
 
     fn frame(body: &[u8]) -> Vec<u8> {
@@ -297,7 +323,7 @@ mod tests {
         );
         drop((first, second, peer));
         assert!(source.next().await.unwrap().is_none());
-        assert_eq!(source.budget.available_permits(), BUDGET);
+        assert_eq!(source.admission.budget.available_permits(), BUDGET);
     }
 
     #[tokio::test]
@@ -314,17 +340,17 @@ mod tests {
             "{}",
             source.buffer.capacity()
         );
-        assert_eq!(source.budget.available_permits(), BUDGET);
+        assert_eq!(source.admission.budget.available_permits(), BUDGET);
     }
 
     #[tokio::test]
     async fn a_frame_is_judged_by_its_first_bytes_before_the_rest_is_read() {
         let (mut peer, mut source) = source(1024);
-        source.admit = |start| match (start.api_key, start.is_first) {
+        source.admission.frames = Frames::Requests(|start| match (start.api_key, start.is_first) {
             (7, true) => Some(100),
             (7, false) => Some(2_000_000),
             _ => None,
-        };
+        });
         let begin = |length: i32, key: i16| [&length.to_be_bytes()[..], &key.to_be_bytes(), &[0, 3]].concat();
         peer.write_all(&begin(10, 7)).await.unwrap();
         peer.write_all(&[0; 6]).await.unwrap();
@@ -337,7 +363,7 @@ mod tests {
             "{failed}"
         );
         let (mut peer, mut source) = super::tests::source(1024);
-        source.admit = |start| (start.api_key == 7).then_some(100);
+        source.admission.frames = Frames::Requests(|start| (start.api_key == 7).then_some(100));
         peer.write_all(&begin(1_000_000, 8)).await.unwrap();
         let failed = source.next().await.unwrap_err();
         assert!(

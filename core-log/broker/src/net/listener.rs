@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Peer};
+use crate::auth::ListenerSecurity;
 use crate::broker::Broker;
 use crate::limits::Limits;
 
@@ -121,6 +122,7 @@ pub(crate) struct Acceptor {
     pub(crate) broker: Arc<Broker>,
     pub(crate) listener: TcpListener,
     pub(crate) listener_name: Arc<str>,
+    pub(crate) security: ListenerSecurity,
     pub(crate) connections: Arc<ConnectionCount>,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
@@ -166,6 +168,7 @@ impl Acceptor {
         };
         let broker = Arc::clone(&self.broker);
         let draining = self.draining.clone();
+        let security = self.security.clone();
         let throttle = broker
             .quotas
             .connection(address.ip(), broker.clock.monotonic_ms());
@@ -181,7 +184,7 @@ impl Acceptor {
                 }
                 return;
             }
-            connection::serve(broker, stream, peer, draining).await;
+            connection::serve(broker, stream, peer, security, draining).await;
         });
     }
 

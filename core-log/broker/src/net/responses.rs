@@ -67,6 +67,13 @@ impl<W: Outlet> ResponseSink<W> {
             .extend(frame.into_segments().into_iter().map(Part::Bytes));
     }
 
+    /// Queues one answer that is no message of the protocol.
+    pub(crate) fn push_bytes(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.responses += 1;
+        self.parts.push_back(Part::Bytes(bytes));
+    }
+
     /// Queues one answer that has some of its record sets in files, in the order of the pieces.
     pub(crate) fn push_around(&mut self, pieces: Vec<Piece>, files: Vec<RecordsInFile>) {
         self.responses += 1;

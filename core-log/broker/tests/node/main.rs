@@ -1,6 +1,7 @@
 //! A whole node, spoken to in frames over TCP and through its in-process door.
 
 mod admin;
+mod auth;
 mod basics;
 mod compaction;
 mod compression;

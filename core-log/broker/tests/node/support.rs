@@ -20,7 +20,7 @@ use highwater_wire::messages::{
 use highwater_wire::{
     ApiKey, Request, RequestBody, RequestHeader, ResponseBody, decode_response, encode_request,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub(crate) async fn start(dir: &Path) -> (Node, SocketAddr) {
@@ -55,15 +55,20 @@ pub(crate) async fn start_on(disk: &FakeDisk, properties: &[(&str, &str)]) -> (N
 }
 
 /// A connection that sends requests and reads answers in order.
-pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Wire<S = TcpStream> {
+    pub(crate) stream: S,
     next_id: i32,
     pending: std::collections::VecDeque<(i32, ApiKey, i16)>,
 }
 
 impl Wire {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Wire::over(TcpStream::connect(address).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(crate) fn over(stream: S) -> Self {
         Wire {
             stream,
             next_id: 0,

@@ -1,0 +1,215 @@
+//! What a node checks logins with: its mechanisms, users, and the price of failing.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use highwater_cluster::{MetadataImage, Principal, ScramMechanism, SecuritySettings};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::SecurityError;
+use super::failures::{Failures, Refusal};
+use super::mechanism::Mechanism;
+use super::plain;
+use super::reloaded::Reloaded;
+use super::scram::{Challenge, ClientFirst, Verifier};
+use super::users::{NodeKey, Users};
+
+/// Bytes of randomness in a nonce.
+const NONCE_BYTES: usize = 24;
+
+/// How clients of a node log in.
+pub(crate) struct Sasl {
+    mechanisms: Vec<Mechanism>,
+    users: Option<Reloaded<Users>>,
+    key: Arc<NodeKey>,
+    random: SystemRandom,
+    pub(super) failures: Failures,
+    /// How long a failed login waits for its answer.
+    pub(super) failure_delay: Duration,
+    /// How long a login holds.
+    max_session: Option<Duration>,
+    /// The largest request before a login.
+    pub(super) max_receive_bytes: usize,
+}
+
+impl fmt::Debug for Sasl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sasl")
+            .field("mechanisms", &self.mechanisms)
+            .field("users", &self.users)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Somebody who has logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoggedIn {
+    pub(crate) principal: Principal,
+    /// How long that holds from now on.
+    pub(crate) lifetime: Option<Duration>,
+}
+
+/// What comes after a message of a client.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The client is asked something.
+    Ask {
+        message: Vec<u8>,
+        challenge: Box<Challenge>,
+    },
+    Done {
+        message: Vec<u8>,
+        who: LoggedIn,
+    },
+}
+
+impl Sasl {
+    /// Blocks on the disk, and on the making of credentials.
+    ///
+    /// # Errors
+    /// Files that cannot be used.
+    pub(crate) fn new(settings: &SecuritySettings) -> Result<Self, SecurityError> {
+        let random = SystemRandom::new();
+        let mut bytes = [0; 32];
+        random.fill(&mut bytes).map_err(|_| SecurityError::NoRandomness)?;
+        let key = Arc::new(NodeKey::new(&bytes));
+        let enabled = settings.sasl_enabled_mechanisms.iter();
+        let mechanisms: Vec<Mechanism> = enabled.filter_map(|name| Mechanism::from_name(name)).collect();
+        let users = match &settings.highwater_sasl_users_file {
+            Some(path) => {
+                let (path, key) = (std::path::PathBuf::from(path), Arc::clone(&key));
+                let scram: Vec<ScramMechanism> =
+                    mechanisms.iter().filter_map(|found| found.scram()).collect();
+                let load = {
+                    let path = path.clone();
+                    move || Users::read(&path, &key, &scram)
+                };
+                Some(Reloaded::new(vec![path], load)?)
+            }
+            None => None,
+        };
+        let millis = |ms: u32| Duration::from_millis(ms.into());
+        Ok(Sasl {
+            mechanisms,
+            users,
+            key,
+            random,
+            failures: Failures::default(),
+            failure_delay: millis(settings.connection_failed_authentication_delay_ms),
+            max_session: settings.connections_max_reauth_ms.map(Duration::from_millis),
+            max_receive_bytes: usize::try_from(settings.sasl_server_max_receive_size).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Reads files again that have changed. Blocks on the disk.
+    pub(crate) fn look(&self) {
+        if let Some(users) = &self.users {
+            users.look();
+        }
+    }
+
+    /// The mechanism of that name, if it may be used.
+    pub(super) fn mechanism(&self, name: &str) -> Option<Mechanism> {
+        Mechanism::from_name(name).filter(|mechanism| self.mechanisms.contains(mechanism))
+    }
+
+    /// Names of the mechanisms that may be used.
+    pub(super) fn mechanism_names(&self) -> impl Iterator<Item = &'static str> {
+        self.mechanisms.iter().map(|mechanism| mechanism.name())
+    }
+
+    /// Looks at the first message of a client.
+    pub(super) fn begin(
+        &self,
+        mechanism: Mechanism,
+        token: &[u8],
+        image: &MetadataImage,
+    ) -> Result<Step, Refusal> {
+        match mechanism {
+            Mechanism::Plain => {
+                let login = plain::parse(token)?;
+                let users = self.users.as_ref().map(Reloaded::current).unwrap_or_default();
+                match users.has(&self.key, login.user, login.password) {
+                    true => Ok(self.done(login.user, Vec::new())),
+                    false => Err(Refusal::Credentials),
+                }
+            }
+            Mechanism::Scram(scram) => {
+                let first = ClientFirst::parse(token)?;
+                let verifier = self.verifier(scram, first.user(), image);
+                let nonce = self.nonce()?;
+                let challenge = Challenge::new(scram, first, verifier, &nonce);
+                Ok(Step::Ask {
+                    message: challenge.message().to_vec(),
+                    challenge: Box::new(challenge),
+                })
+            }
+        }
+    }
+
+    /// Looks at the answer to a challenge.
+    pub(super) fn finish(&self, challenge: Challenge, token: &[u8]) -> Result<Step, Refusal> {
+        let (user, message) = challenge.finish(token)?;
+        Ok(self.done(&user, message.into_bytes()))
+    }
+
+    fn done(&self, user: &str, message: Vec<u8>) -> Step {
+        Step::Done {
+            message,
+            who: LoggedIn {
+                principal: Principal::user(user),
+                lifetime: self.max_session,
+            },
+        }
+    }
+
+    /// What the metadata says counts before the users file.
+    fn verifier(&self, mechanism: ScramMechanism, user: &str, image: &MetadataImage) -> Verifier {
+        let users = self.users.as_ref().map(Reloaded::current).unwrap_or_default();
+        let made_up = self.key.made_up(mechanism, user);
+        let of_metadata = image.scram_credential(user, mechanism);
+        let known = of_metadata.or_else(|| users.scram(user, mechanism));
+        Verifier {
+            is_known: known.is_some(),
+            credential: known.cloned().unwrap_or(made_up),
+        }
+    }
+
+    fn nonce(&self) -> Result<String, Refusal> {
+        let mut bytes = [0; NONCE_BYTES];
+        // Without randomness nobody can log in safely.
+        self.random.fill(&mut bytes).map_err(|_| Refusal::Credentials)?;
+        Ok(STANDARD_NO_PAD.encode(bytes))
+    }
+
+    /// Notes a failed login, in a metric and once in a while in words.
+    pub(super) fn failed(&self, address: IpAddr, listener: &str, failed: &Failed) {
+        let Failed {
+            mechanism,
+            refusal,
+            now_ms,
+        } = failed;
+        count(mechanism.name(), "failed");
+        if let Some(failures) = self.failures.failed(address, *now_ms) {
+            tracing::warn!(latest = %address, listener, %mechanism, %refusal, failures, "logins failed");
+        }
+    }
+}
+
+/// A login that failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) mechanism: Mechanism,
+    pub(super) refusal: Refusal,
+    pub(super) now_ms: u64,
+}
+
+/// Counts a login.
+pub(super) fn count(mechanism: &'static str, result: &'static str) {
+    metrics::counter!("highwater_broker_authentication_total", "mechanism" => mechanism, "result" => result)
+        .increment(1);
+}
