@@ -39,9 +39,28 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "storage_files" => data_dirs(),
         "coordinator_records" => vec![offset_commit_record()],
         "coordinator_requests" => vec![group_life(), consumer_group_life()],
+        "login_messages" => login_messages(),
         "metadata_records" => vec![METADATA.as_bytes().to_vec()],
         _ => Vec::new(),
     }
+}
+
+/// One of each kind, behind the byte that says which it is; see the target.
+fn login_messages() -> Vec<Vec<u8>> {
+    let scram = b"n,,n=tim,r=abc\nc=biws,r=abcdef,p=4RZsGiCT2JHD3v0zFhqJ8c3lJlmMdw1kQ0B4d4k7X2E=";
+    let key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let token = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ0aW0iLCJleHAiOjJ9.AAAA";
+    let subject = [0x31, 12, 0x30, 10, 6, 3, 0x55, 4, 3, 0x0c, 3, b't', b'i', b'm'];
+    [
+        &b"\0\0tim\0pencil"[..],
+        b"\x01n,,\x01auth=Bearer a.b.c\x01host=b\x01\x01",
+        &[&[2], &scram[..]].concat(),
+        &[&[3], token.as_bytes()].concat(),
+        &[&[4], key.as_bytes()].concat(),
+        &[&[5], &subject[..]].concat(),
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec()
 }
 
 /// For each key and version the simplest bodies that decode: all lengths zero, and in flexible versions all ones.

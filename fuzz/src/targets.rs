@@ -1,6 +1,7 @@
 //! The table of targets.
 
 mod coordinator;
+mod login;
 mod metadata;
 mod record;
 pub(crate) mod storage;
@@ -58,6 +59,11 @@ pub const TARGETS: &[Target] = &[
         name: "coordinator_requests",
         about: "sequences of well-formed group requests with any content, and the clock: replies come once, records replay",
         run: coordinator::requests,
+    },
+    Target {
+        name: "login_messages",
+        about: "messages of PLAIN, SCRAM and OAUTHBEARER, tokens, key sets and subjects of certificates: refused, or meant as they stand; nobody gets in without a proof",
+        run: login::messages,
     },
     Target {
         name: "metadata_records",

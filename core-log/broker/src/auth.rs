@@ -13,17 +13,33 @@
 
 mod error;
 mod failures;
+mod jwt;
 mod login;
 mod mechanism;
+mod name;
+mod oauth;
 mod plain;
 mod reloaded;
 mod sasl;
 mod scram;
 mod security;
+mod tls;
 mod users;
+
+/// What reads the messages of strangers.
+#[cfg(feature = "testing")]
+pub(crate) mod fuzzing {
+    pub(crate) use super::jwt::{KeySet, Rules};
+    pub(crate) use super::name::text as subject_text;
+    pub(crate) use super::oauth::parse as bearer_message;
+    pub(crate) use super::plain::parse as plain_message;
+    pub(crate) use super::scram::{Challenge, ClientFirst, Verifier, credential};
+}
 
 pub use self::error::SecurityError;
 pub(crate) use self::login::{Gate, Login};
 pub(crate) use self::reloaded::LOOK_EVERY;
+pub(crate) use self::sasl::count;
 pub use self::security::check_security;
 pub(crate) use self::security::{ListenerSecurity, Security};
+pub(crate) use self::tls::principal;

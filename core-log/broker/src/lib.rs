@@ -20,6 +20,9 @@ pub mod config;
 pub mod limits;
 pub mod metric_defs;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 mod auth;
 mod background;
 mod broker;

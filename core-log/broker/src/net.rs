@@ -5,3 +5,4 @@ pub(crate) mod frames;
 pub(crate) mod listener;
 pub(crate) mod outlet;
 pub(crate) mod responses;
+pub(crate) mod tls;

@@ -25,7 +25,7 @@ use crate::auth::Security;
 use crate::background;
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::config::{NodeConfig, SecurityProtocol};
+use crate::config::NodeConfig;
 use crate::error::NodeError;
 use crate::exposition::Exposition;
 use crate::fetch_sessions::FetchSessions;
@@ -63,7 +63,6 @@ pub struct Node {
 
 struct Bound {
     name: String,
-    protocol: SecurityProtocol,
     listener: TcpListener,
     address: SocketAddr,
     endpoint: EndpointRecord,
@@ -130,7 +129,6 @@ impl Node {
         let connections = Arc::<ConnectionCount>::default();
         for Bound {
             name,
-            protocol,
             listener,
             address,
             ..
@@ -138,7 +136,7 @@ impl Node {
         {
             let acceptor = Acceptor {
                 broker: Arc::clone(&self.broker),
-                security: self.broker.security.of(protocol),
+                security: self.broker.security.of(&name),
                 listener,
                 listener_name: name.as_str().into(),
                 connections: Arc::clone(&connections),
@@ -279,7 +277,6 @@ async fn bind(config: &NodeConfig) -> Result<Vec<Bound>, NodeError> {
         };
         bound.push(Bound {
             name,
-            protocol: listener_config.protocol,
             listener,
             address,
             endpoint,

@@ -13,6 +13,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::jwt::BadToken;
+
 /// Why a login failed. Clients are told less; see [`Refusal::told`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -28,6 +30,8 @@ pub(crate) enum Refusal {
     OtherExchange,
     #[error("unknown user or wrong password")]
     Credentials,
+    #[error("the token is refused: {0}")]
+    Token(BadToken),
     #[error("logging in again as another user is not allowed")]
     PrincipalChanged,
     #[error("too many failed logins from this address")]
@@ -45,6 +49,8 @@ impl Refusal {
                 "Authentication failed: the authorization id must be empty or the name of the user"
             }
             Refusal::ChannelBinding => "Authentication failed: channel binding is not supported",
+            Refusal::Token(BadToken::Expired) => "Authentication failed: the token has expired",
+            Refusal::Token(_) => "Authentication failed: the token is not accepted",
             Refusal::DelegationToken => "Authentication failed: delegation tokens are not supported",
             Refusal::Malformed | Refusal::OtherExchange | Refusal::Credentials | Refusal::TooMany => {
                 "Authentication failed: invalid credentials"

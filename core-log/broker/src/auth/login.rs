@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::failures::Refusal;
 use super::mechanism::Mechanism;
-use super::sasl::{Failed, LoggedIn, Sasl, Step, count};
+use super::sasl::{Failed, LoggedIn, LoginTime, Sasl, Step, count};
 use super::scram::Challenge;
 use crate::broker::Broker;
 use crate::net::connection::Peer;
@@ -81,12 +81,12 @@ pub(crate) enum Login {
 }
 
 impl Gate {
-    pub(crate) fn new(sasl: Arc<Sasl>, peer: &Peer, time: Duration) -> Self {
+    pub(crate) fn new(sasl: Arc<Sasl>, peer: &Peer, deadline: Instant) -> Self {
         Gate {
             sasl,
             address: peer.address.ip(),
             listener: Arc::clone(&peer.listener_name),
-            deadline: Instant::now() + time,
+            deadline,
             state: State::Waits,
             session: None,
         }
@@ -169,7 +169,13 @@ impl Gate {
         let mechanism = exchange.mechanism;
         let step = match self.turn(broker).await {
             Ok(()) => match challenge {
-                None => self.sasl.begin(mechanism, token, &broker.image()),
+                None => {
+                    let now = LoginTime {
+                        image: &broker.image(),
+                        wall: broker.clock.wall(),
+                    };
+                    self.sasl.begin(mechanism, token, &now)
+                }
                 Some(challenge) => self.sasl.finish(*challenge, token),
             },
             Err(refusal) => Err(refusal),

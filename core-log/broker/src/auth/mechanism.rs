@@ -9,6 +9,7 @@ use highwater_cluster::ScramMechanism;
 pub(crate) enum Mechanism {
     Plain,
     Scram(ScramMechanism),
+    OAuthBearer,
 }
 
 impl Mechanism {
@@ -17,6 +18,7 @@ impl Mechanism {
         match self {
             Mechanism::Plain => "PLAIN",
             Mechanism::Scram(scram) => scram.name(),
+            Mechanism::OAuthBearer => "OAUTHBEARER",
         }
     }
 
@@ -24,13 +26,14 @@ impl Mechanism {
     pub(crate) const fn scram(self) -> Option<ScramMechanism> {
         match self {
             Mechanism::Scram(scram) => Some(scram),
-            Mechanism::Plain => None,
+            Mechanism::Plain | Mechanism::OAuthBearer => None,
         }
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
             "PLAIN" => Some(Mechanism::Plain),
+            "OAUTHBEARER" => Some(Mechanism::OAuthBearer),
             _ => ScramMechanism::from_name(name).map(Mechanism::Scram),
         }
     }

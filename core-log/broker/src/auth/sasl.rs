@@ -8,15 +8,20 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use highwater_cluster::{MetadataImage, Principal, ScramMechanism, SecuritySettings};
+use highwater_types::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::SecurityError;
 use super::failures::{Failures, Refusal};
+use super::jwt::{self, Bearer, KeySet, Rules};
 use super::mechanism::Mechanism;
-use super::plain;
 use super::reloaded::Reloaded;
 use super::scram::{Challenge, ClientFirst, Verifier};
 use super::users::{NodeKey, Users};
+use super::{oauth, plain};
+
+/// The longest a login holds; a point in time that far away can be computed.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// Bytes of randomness in a nonce.
 const NONCE_BYTES: usize = 24;
@@ -25,6 +30,7 @@ const NONCE_BYTES: usize = 24;
 pub(crate) struct Sasl {
     mechanisms: Vec<Mechanism>,
     users: Option<Reloaded<Users>>,
+    tokens: Option<Tokens>,
     key: Arc<NodeKey>,
     random: SystemRandom,
     pub(super) failures: Failures,
@@ -43,6 +49,12 @@ impl fmt::Debug for Sasl {
             .field("users", &self.users)
             .finish_non_exhaustive()
     }
+}
+
+/// What tokens are checked with.
+struct Tokens {
+    keys: Reloaded<KeySet>,
+    rules: Rules,
 }
 
 /// Somebody who has logged in.
@@ -92,10 +104,15 @@ impl Sasl {
             }
             None => None,
         };
+        let tokens = match mechanisms.contains(&Mechanism::OAuthBearer) {
+            true => Some(Tokens::new(settings)?),
+            false => None,
+        };
         let millis = |ms: u32| Duration::from_millis(ms.into());
         Ok(Sasl {
             mechanisms,
             users,
+            tokens,
             key,
             random,
             failures: Failures::default(),
@@ -109,6 +126,9 @@ impl Sasl {
     pub(crate) fn look(&self) {
         if let Some(users) = &self.users {
             users.look();
+        }
+        if let Some(tokens) = &self.tokens {
+            tokens.keys.look();
         }
     }
 
@@ -127,20 +147,35 @@ impl Sasl {
         &self,
         mechanism: Mechanism,
         token: &[u8],
-        image: &MetadataImage,
+        now: &LoginTime<'_>,
     ) -> Result<Step, Refusal> {
         match mechanism {
             Mechanism::Plain => {
                 let login = plain::parse(token)?;
                 let users = self.users.as_ref().map(Reloaded::current).unwrap_or_default();
                 match users.has(&self.key, login.user, login.password) {
-                    true => Ok(self.done(login.user, Vec::new())),
+                    true => Ok(self.done(login.user, Vec::new(), None)),
                     false => Err(Refusal::Credentials),
                 }
             }
+            Mechanism::OAuthBearer => {
+                let login = oauth::parse(token)?;
+                let tokens = self.tokens.as_ref().ok_or(Refusal::Credentials)?;
+                let keys = tokens.keys.current();
+                let wall_ms = now.wall.get();
+                let Bearer { user, expires_at_ms } = keys
+                    .verify(login.token, &tokens.rules, wall_ms)
+                    .map_err(Refusal::Token)?;
+                if login.authorization_id.is_some_and(|id| id != user) {
+                    return Err(Refusal::OtherIdentity);
+                }
+                // What the skew allows beyond the end of a token is for the login, not for staying.
+                let left_ms = u64::try_from(expires_at_ms.saturating_sub(wall_ms)).unwrap_or(0);
+                Ok(self.done(&user, Vec::new(), Some(Duration::from_millis(left_ms))))
+            }
             Mechanism::Scram(scram) => {
                 let first = ClientFirst::parse(token)?;
-                let verifier = self.verifier(scram, first.user(), image);
+                let verifier = self.verifier(scram, first.user(), now.image);
                 let nonce = self.nonce()?;
                 let challenge = Challenge::new(scram, first, verifier, &nonce);
                 Ok(Step::Ask {
@@ -154,29 +189,27 @@ impl Sasl {
     /// Looks at the answer to a challenge.
     pub(super) fn finish(&self, challenge: Challenge, token: &[u8]) -> Result<Step, Refusal> {
         let (user, message) = challenge.finish(token)?;
-        Ok(self.done(&user, message.into_bytes()))
+        Ok(self.done(&user, message.into_bytes(), None))
     }
 
-    fn done(&self, user: &str, message: Vec<u8>) -> Step {
+    fn done(&self, user: &str, message: Vec<u8>, held: Option<Duration>) -> Step {
+        let bounds = [held, self.max_session];
         Step::Done {
             message,
             who: LoggedIn {
                 principal: Principal::user(user),
-                lifetime: self.max_session,
+                lifetime: bounds
+                    .into_iter()
+                    .flatten()
+                    .min()
+                    .map(|lifetime| lifetime.min(FOREVER)),
             },
         }
     }
 
-    /// What the metadata says counts before the users file.
     fn verifier(&self, mechanism: ScramMechanism, user: &str, image: &MetadataImage) -> Verifier {
-        let users = self.users.as_ref().map(Reloaded::current).unwrap_or_default();
-        let made_up = self.key.made_up(mechanism, user);
-        let of_metadata = image.scram_credential(user, mechanism);
-        let known = of_metadata.or_else(|| users.scram(user, mechanism));
-        Verifier {
-            is_known: known.is_some(),
-            credential: known.cloned().unwrap_or(made_up),
-        }
+        let users = self.users.as_ref().map(Reloaded::current);
+        verifier(image, users.as_deref(), &self.key, (user, mechanism))
     }
 
     fn nonce(&self) -> Result<String, Refusal> {
@@ -208,8 +241,89 @@ pub(super) struct Failed {
     pub(super) now_ms: u64,
 }
 
+/// When a login is looked at.
+#[derive(Debug)]
+pub(super) struct LoginTime<'a> {
+    pub(super) image: &'a MetadataImage,
+    pub(super) wall: Timestamp,
+}
+
+impl Tokens {
+    fn new(settings: &SecuritySettings) -> Result<Self, SecurityError> {
+        let url = settings.sasl_oauthbearer_jwks_endpoint_url.as_deref();
+        let path = jwt::file_of(url.unwrap_or_default())?;
+        let of_file = path.clone();
+        let keys = Reloaded::new(vec![path], move || KeySet::read(&of_file))?;
+        let rules = Rules {
+            issuer: settings.sasl_oauthbearer_expected_issuer.clone(),
+            audience: settings.sasl_oauthbearer_expected_audience.clone(),
+            subject_claim: settings.sasl_oauthbearer_sub_claim_name.clone(),
+            skew_ms: i64::from(settings.sasl_oauthbearer_clock_skew_seconds) * 1000,
+        };
+        Ok(Tokens { keys, rules })
+    }
+}
+
+/// What SCRAM checks a proof with. What the metadata says counts before the users file.
+fn verifier(
+    image: &MetadataImage,
+    users: Option<&Users>,
+    key: &NodeKey,
+    (user, mechanism): (&str, ScramMechanism),
+) -> Verifier {
+    // Made whether it is needed or not, so that the time tells nothing.
+    let made_up = key.made_up(mechanism, user);
+    let of_metadata = image.scram_credential(user, mechanism);
+    let known = of_metadata.or_else(|| users?.scram(user, mechanism));
+    Verifier {
+        is_known: known.is_some(),
+        credential: known.cloned().unwrap_or(made_up),
+    }
+}
+
 /// Counts a login.
-pub(super) fn count(mechanism: &'static str, result: &'static str) {
+pub(crate) fn count(mechanism: &'static str, result: &'static str) {
     metrics::counter!("highwater_broker_authentication_total", "mechanism" => mechanism, "result" => result)
         .increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_cluster::{
+        MetadataRecord, ScramCredentialRecord, ScramMechanismName, SecretBytes, StoredScramCredential,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_credential_of_the_metadata_counts_before_the_file_and_the_file_before_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        let user = |name: &str| format!("[[user]]\nname = \"{name}\"\npassword = \"pencil\"\n");
+        std::fs::write(&path, format!("{}{}", user("tim"), user("tom"))).unwrap();
+        let key = NodeKey::new(&[1; 32]);
+        let users = Users::read(&path, &key, &ScramMechanism::ALL).unwrap();
+        let stored = |len| SecretBytes(vec![9; len]);
+        let record = MetadataRecord::ScramCredential(ScramCredentialRecord {
+            user: "tim".into(),
+            mechanism: ScramMechanismName::Sha512,
+            credential: Some(StoredScramCredential {
+                iterations: 8192,
+                salt: stored(20),
+                stored_key: stored(64),
+                server_key: stored(64),
+            }),
+        });
+        let image = MetadataImage::default().apply(&[record]).unwrap();
+        let verifier = |user, mechanism| verifier(&image, Some(&users), &key, (user, mechanism));
+        let of_metadata = verifier("tim", ScramMechanism::Sha512);
+        assert_eq!(
+            (of_metadata.is_known, of_metadata.credential.iterations),
+            (true, 8192)
+        );
+        let of_file = verifier("tim", ScramMechanism::Sha256);
+        assert_eq!((of_file.is_known, of_file.credential.iterations), (true, 4096));
+        assert!(verifier("tom", ScramMechanism::Sha512).is_known);
+        assert!(!verifier("nobody", ScramMechanism::Sha512).is_known);
+    }
 }

@@ -1,24 +1,30 @@
 //! How the listeners of a node are protected.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_cluster::SecuritySettings;
+use rustls::ServerConfig;
 
-use super::SecurityError;
+use super::jwt::JWKS_URL;
+use super::reloaded::Reloaded;
 use super::sasl::Sasl;
 use super::users::USERS_FILE;
-use crate::config::{ListenerConfig, SecurityProtocol};
+use super::{SecurityError, tls};
+use crate::config::ListenerConfig;
 
 /// What protects one listener.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ListenerSecurity {
+    pub(crate) tls: Option<Arc<Reloaded<ServerConfig>>>,
     pub(crate) sasl: Option<Arc<Sasl>>,
 }
 
 /// What protects all listeners of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Security {
-    sasl: Option<Arc<Sasl>>,
+    /// By the names of the listeners.
+    listeners: BTreeMap<String, ListenerSecurity>,
 }
 
 impl Security {
@@ -38,20 +44,38 @@ impl Security {
             }
             None => None,
         };
-        Ok(Security { sasl })
+        let mut protected = BTreeMap::new();
+        for listener in listeners {
+            let tls = match listener.protocol.has_tls() {
+                true => Some(Arc::new(tls::of_listener(listener, settings)?)),
+                false => None,
+            };
+            let sasl = sasl.clone().filter(|_| listener.protocol.has_sasl());
+            protected.insert(listener.name.clone(), ListenerSecurity { tls, sasl });
+        }
+        Ok(Security { listeners: protected })
     }
 
-    /// What protects this listener.
-    pub(crate) fn of(&self, protocol: SecurityProtocol) -> ListenerSecurity {
-        ListenerSecurity {
-            sasl: self.sasl.clone().filter(|_| protocol.has_sasl()),
-        }
+    /// What protects the listener of this name.
+    pub(crate) fn of(&self, listener: &str) -> ListenerSecurity {
+        self.listeners.get(listener).cloned().unwrap_or_default()
     }
 
     /// Reads files again that have changed. Blocks on the disk.
     pub(crate) fn look(&self) {
-        if let Some(sasl) = &self.sasl {
+        let sasl = self
+            .listeners
+            .values()
+            .find_map(|listener| listener.sasl.as_ref());
+        if let Some(sasl) = sasl {
             sasl.look();
+        }
+        for tls in self
+            .listeners
+            .values()
+            .filter_map(|listener| listener.tls.as_ref())
+        {
+            tls.look();
         }
     }
 }
@@ -84,6 +108,9 @@ fn check(listener: &ListenerConfig, settings: &SecuritySettings) -> Result<(), S
     };
     if settings.sasl_enabled_mechanisms.is_empty() {
         return missing("sasl.enabled.mechanisms", "without a mechanism nobody can log in");
+    }
+    if is_enabled("OAUTHBEARER") && settings.sasl_oauthbearer_jwks_endpoint_url.is_none() {
+        return missing(JWKS_URL, "the keys that tokens are checked with are there");
     }
     if is_enabled("PLAIN") && settings.highwater_sasl_users_file.is_none() {
         return missing(USERS_FILE, "the users of PLAIN are there");

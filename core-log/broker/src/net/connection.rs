@@ -16,18 +16,22 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures::FutureExt;
+use highwater_cluster::Principal;
 use highwater_wire::{
     ApiKey, DecodeError, FrameReader, LeftOut, RequestBody, RequestHeader, ResponseBody, encode_response,
     encode_response_around,
 };
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::frames::{Admission, FrameError, FrameSource, FrameStart, Frames, InFrame, Readable};
 use super::outlet::Outlet;
 use super::responses::ResponseSink;
-use crate::auth::{Gate, ListenerSecurity};
+use super::tls;
+use crate::auth::{self, Gate, ListenerSecurity};
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Reply, RequestContext};
 use crate::handlers::api_versions;
@@ -56,8 +60,8 @@ enum Ended {
     Panicked { api: &'static str },
     #[error("{api} before a login")]
     NotLoggedIn { api: &'static str },
-    #[error("nobody logged in for {waited:?}")]
-    LoginTooSlow { waited: Duration },
+    #[error("nobody logged in in time")]
+    LoginTooSlow,
     #[error("the login failed")]
     LoginRefused,
     #[error("the login held long enough and was not renewed")]
@@ -76,7 +80,7 @@ impl Ended {
             Ended::Malformed(_) => "malformed",
             Ended::Panicked { .. } => "panic",
             Ended::NotLoggedIn { .. } => "not_logged_in",
-            Ended::LoginTooSlow { .. } => "slow_login",
+            Ended::LoginTooSlow => "slow_login",
             Ended::LoginRefused => "login_refused",
             Ended::SessionExpired => "session_expired",
             Ended::ByHandler => "handler",
@@ -93,30 +97,70 @@ pub(crate) async fn serve(
     security: ListenerSecurity,
     draining: CancellationToken,
 ) {
-    let gate = security.sasl.map(|sasl| {
-        let time = broker.limits.slow_frame_timeout;
-        Box::new(Gate::new(sasl, &peer, time))
+    let ListenerSecurity { tls, sasl } = security;
+    let gate = sasl.map(|sasl| {
+        let deadline = Instant::now() + broker.limits.slow_frame_timeout;
+        Box::new(Gate::new(sasl, &peer, deadline))
     });
-    let (read, write) = stream.into_split();
-    let admission = match &gate {
-        None => Admission::of_requests(&broker),
-        Some(gate) => Admission::of_login(&broker, gate),
+    let mut context = RequestContext::for_connection(&broker, &peer);
+    let Some(tls) = tls else {
+        let (read, write) = stream.into_split();
+        let mut connection = Connection::new(broker, Halves { read, write }, context, gate);
+        connection.serve(&peer, &draining).await;
+        return;
     };
-    let mut connection = Connection {
-        source: FrameSource::new(read, admission, &broker.limits),
-        sink: ResponseSink::new(write, &broker.limits),
-        context: RequestContext::for_connection(&broker, &peer),
-        broker,
-        throttle: Duration::ZERO,
-        gate,
+    // On the heap: a connection without TLS does not have room for the state of one with it.
+    let encrypted = Box::pin(async move {
+        let accepting = TlsAcceptor::from(tls.current()).accept(stream);
+        drop(tls);
+        let Some((stream, principal)) = shake_hands(&broker, &peer, accepting, &draining).await else {
+            return;
+        };
+        context.principal = principal;
+        let (read, write) = tls::split(stream);
+        let mut connection = Connection::new(broker, Halves { read, write }, context, gate);
+        connection.serve(&peer, &draining).await;
+    });
+    encrypted.await;
+}
+
+/// The handshake of TLS, which has as much time as a first frame (hostile 10); also who the client is.
+async fn shake_hands(
+    broker: &Broker,
+    peer: &Peer,
+    accepting: tokio_rustls::Accept<TcpStream>,
+    draining: &CancellationToken,
+) -> Option<(TlsStream<TcpStream>, Principal)> {
+    let accepted = tokio::select! {
+        () = draining.cancelled() => return None,
+        accepted = timeout(broker.limits.slow_frame_timeout, accepting) => accepted,
     };
-    let ended = connection.run(&draining).await;
-    if let Err(ended) = ended {
-        let reason = ended.reason();
-        metrics::counter!("highwater_broker_connections_closed_total", "reason" => reason).increment(1);
-        tracing::debug!(peer = %peer.address, listener = %peer.listener_name, %ended, "connection closed");
+    let refused = |reason: &dyn std::fmt::Display| {
+        auth::count("TLS", "failed");
+        metrics::counter!("highwater_broker_connections_closed_total", "reason" => "tls_handshake")
+            .increment(1);
+        tracing::debug!(peer = %peer.address, listener = %peer.listener_name, %reason,
+            "no TLS connection came about; does the client speak TLS, and does it know the node's authority?");
+        None
+    };
+    let stream = match accepted {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return refused(&error),
+        Err(_) => return refused(&"it took too long"),
+    };
+    match auth::principal(stream.get_ref().1.peer_certificates()) {
+        Ok(principal) => {
+            auth::count("TLS", "ok");
+            Some((stream, principal))
+        }
+        Err(error) => refused(&error),
     }
-    connection.sink.close().await;
+}
+
+/// The two directions of a connection.
+struct Halves<R, W> {
+    read: R,
+    write: W,
 }
 
 struct Connection<R, W> {
@@ -131,6 +175,36 @@ struct Connection<R, W> {
 }
 
 impl<R: Readable, W: Outlet> Connection<R, W> {
+    fn new(
+        broker: Arc<Broker>,
+        halves: Halves<R, W>,
+        context: RequestContext,
+        gate: Option<Box<Gate>>,
+    ) -> Self {
+        let admission = match &gate {
+            None => Admission::of_requests(&broker),
+            Some(gate) => Admission::of_login(&broker, gate),
+        };
+        Connection {
+            source: FrameSource::new(halves.read, admission, &broker.limits),
+            sink: ResponseSink::new(halves.write, &broker.limits),
+            context,
+            broker,
+            throttle: Duration::ZERO,
+            gate,
+        }
+    }
+
+    /// Runs to the end. By reference: a future that owned the connection would hold it twice.
+    async fn serve(&mut self, peer: &Peer, draining: &CancellationToken) {
+        if let Err(ended) = self.run(draining).await {
+            let reason = ended.reason();
+            metrics::counter!("highwater_broker_connections_closed_total", "reason" => reason).increment(1);
+            tracing::debug!(peer = %peer.address, listener = %peer.listener_name, %ended, "connection closed");
+        }
+        self.sink.close().await;
+    }
+
     async fn run(&mut self, draining: &CancellationToken) -> Result<(), Ended> {
         loop {
             if self.sink.is_full() || !self.source.has_frame() {
@@ -249,7 +323,10 @@ async fn next<R: Readable>(
     let Some(deadline) = gate.and_then(Gate::deadline) else {
         return Ok(source.next().await?);
     };
-    let began = Instant::now();
+    if Instant::now() >= deadline {
+        // Whoever always has a further frame ready would never be waited for.
+        return Err(Ended::LoginTooSlow);
+    }
     match timeout_at(deadline, source.next()).await {
         Ok(frame) => frame.map_err(|error| match error {
             FrameError::Unserved(start) => match ApiKey::from_i16(start.api_key) {
@@ -260,9 +337,7 @@ async fn next<R: Readable>(
             },
             _ => error.into(),
         }),
-        Err(_) => Err(Ended::LoginTooSlow {
-            waited: began.elapsed(),
-        }),
+        Err(_) => Err(Ended::LoginTooSlow),
     }
 }
 

@@ -121,6 +121,13 @@ impl<W: Outlet> ResponseSink<W> {
             written.bytes += taken.bytes;
             written.from_files += taken.from_files;
         }
+        // What encryption holds back until it is told; a plain stream holds nothing.
+        if self.responses > 0 {
+            let until = deadline.min(Instant::now() + self.write_timeout);
+            timeout_at(until, self.io.flush())
+                .await
+                .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        }
         self.responses = 0;
         self.bytes = 0;
         self.held.clear();
@@ -128,7 +135,7 @@ impl<W: Outlet> ResponseSink<W> {
     }
 
     /// Ends the stream cleanly.
-    pub(crate) async fn close(mut self) {
+    pub(crate) async fn close(&mut self) {
         // What was not written will not be; a peer that could not be written to is not waited for either.
         self.parts.clear();
         self.held.clear();

@@ -2,5 +2,8 @@
 
 pub(crate) mod client;
 
+mod certificates;
+mod oauth;
 mod plain;
 mod scram;
+mod tls;

@@ -33,3 +33,28 @@ async fn a_panic_in_a_handler_ends_its_connection_and_no_other() {
     assert!(answer_length(&mut good, "good").await.is_some());
     node.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_idle_connection_holds_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = NodeConfig::new(dir.path()).listen("PLAINTEXT", "127.0.0.1:0".parse().unwrap());
+    let node = Node::start(config).await.unwrap();
+    let address = node.listener_addr("PLAINTEXT").unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let peer = super::Peer {
+        address,
+        listener_name: "PLAINTEXT".into(),
+    };
+    let serving = super::serve(
+        std::sync::Arc::clone(node.broker()),
+        stream,
+        peer,
+        Default::default(),
+        Default::default(),
+    );
+    // Ten thousand of them are 25 MB at most, whatever TLS and logins need.
+    let bytes = std::mem::size_of_val(&serving);
+    assert!(bytes <= 2_500, "{bytes}");
+    drop(serving);
+    node.shutdown().await.unwrap();
+}
