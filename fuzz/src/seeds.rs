@@ -252,5 +252,8 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
 const METADATA: &str = r#"[
 {"cluster.1":{"cluster_id":"0123456789012345678901"}},
 {"feature.1":{"name":"metadata.version","level":1}},
-{"producer_id_block.1":{"next_producer_id":1000,"broker_id":1,"broker_epoch":1}}
+{"producer_id_block.1":{"first_producer_id":0,"next_producer_id":1000}},
+{"scram_credential.1":{"user":"ann","mechanism":"sha_256","credential":{"iterations":4096,"salt":"00ff","stored_key":"0000000000000000000000000000000000000000000000000000000000000000","server_key":"0000000000000000000000000000000000000000000000000000000000000000"}}},
+{"acl.1":{"id":"01020304-0506-0708-090a-0b0c0d0e0f10","resource_type":"topic","name":"pri","pattern":"prefixed","principal":"User:*","host":"::1","operation":"read","permission":"allow"}},
+{"remove_acl.1":{"id":"01020304-0506-0708-090a-0b0c0d0e0f10"}}
 ]"#;

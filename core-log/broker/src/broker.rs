@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Security;
+use crate::authorizer::Denials;
 use crate::clock::Clock;
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::{GroupHost, OFFSETS_TOPIC};
@@ -60,6 +61,7 @@ pub(crate) struct Broker {
     pub(crate) response_memory: Arc<Semaphore>,
     /// Places for stretches of files that are to be sent.
     pub(crate) sent_files: Arc<Semaphore>,
+    pub(crate) denials: Denials,
     pub(crate) telemetry: Telemetry,
     /// How long opening all logs took, once they are open.
     pub(crate) recovery_took: OnceLock<Duration>,

@@ -8,12 +8,13 @@ use highwater_storage::FileRange;
 use highwater_wire::{RequestBody, ResponseBody};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::authorizer::{Access, Caller, Verdict, judge};
 use crate::broker::Broker;
 use crate::fetch_sessions::SessionOwner;
 use crate::handlers::{
-    api_versions, client_quotas, config_resources, configs, delete_records, describe_cluster,
+    acls, api_versions, client_quotas, config_resources, configs, delete_records, describe_cluster,
     describe_topic_partitions, elections, epochs, fetch, find_coordinator, group_admin, groups, list_offsets,
-    log_dirs, metadata, produce, producer_ids, producers, quorum, reassignments, sasl, topics,
+    log_dirs, metadata, produce, producer_ids, producers, quorum, reassignments, sasl, scram_users, topics,
     update_features,
 };
 use crate::net::connection::Peer;
@@ -29,6 +30,7 @@ fn panic_injection(context: &RequestContext) {
 pub(crate) struct RequestContext {
     pub(crate) client_id: Option<ByteString>,
     pub(crate) principal: Principal,
+    pub(crate) caller: Caller,
     /// Shown by DescribeGroups; `/address` as Kafka writes it.
     pub(crate) client_host: ByteString,
     /// Addresses in answers are those of the listener the client came in by (semantic 15).
@@ -45,6 +47,9 @@ impl RequestContext {
         RequestContext {
             client_id: None,
             principal: Principal::anonymous(),
+            caller: Caller::Client {
+                address: peer.address.ip(),
+            },
             client_host: format!("/{}", peer.address.ip()).into(),
             listener_name: Arc::clone(&peer.listener_name),
             is_connection: true,
@@ -117,17 +122,46 @@ impl Broker {
         panic_injection(context);
         let key = body.api_key();
         let started = self.clock.instant();
-        let answer = match body {
-            RequestBody::Produce(request) => produce::handle(self, context, version, request).await.into(),
-            RequestBody::Fetch(request) => fetch::handle(self, context, version, request).await,
-            // The rest is rarer and larger: on the heap, so that an idle connection stays small.
-            other => Box::pin(self.handle_other(context, version, other)).await.into(),
+        let access = self.access(context, key);
+        let answer = match access.is_unlimited() {
+            true => self.answer(context, version, body).await,
+            // On the heap, so that an idle connection stays small.
+            false => Box::pin(self.answer_allowed(&access, context, version, body)).await,
         };
         self.telemetry.request(key, self.clock.instant() - started);
         if let Reply::Body(body) = &answer.reply {
             self.telemetry.errors(body);
         }
         answer
+    }
+
+    /// Answers what the sender may ask, and refuses the rest.
+    async fn answer_allowed(
+        self: &Arc<Self>,
+        access: &Access<'_>,
+        context: &RequestContext,
+        version: i16,
+        body: RequestBody,
+    ) -> Answer {
+        match judge(access, version, body) {
+            Verdict::Answer(reply) => reply.into(),
+            Verdict::Serve(body, completion) => {
+                let mut answer = self.answer(context, version, body).await;
+                if let Some(complete) = completion {
+                    complete(access, &mut answer.reply);
+                }
+                answer
+            }
+        }
+    }
+
+    async fn answer(self: &Arc<Self>, context: &RequestContext, version: i16, body: RequestBody) -> Answer {
+        match body {
+            RequestBody::Produce(request) => produce::handle(self, context, version, request).await.into(),
+            RequestBody::Fetch(request) => fetch::handle(self, context, version, request).await,
+            // The rest is rarer and larger: on the heap, so that an idle connection stays small.
+            other => Box::pin(self.handle_other(context, version, other)).await.into(),
+        }
     }
 
     async fn handle_other(
@@ -188,12 +222,17 @@ impl Broker {
             RequestBody::DescribeCluster(r) => {
                 ResponseBody::DescribeCluster(describe_cluster::handle(self, context, version, &r))
             }
-            other => return self.handle_admin(version, other).await,
+            other => return self.handle_admin(context, version, other).await,
         })
     }
 
     /// Requests of administrators that came with later versions of the protocol.
-    async fn handle_admin(self: &Arc<Self>, version: i16, body: RequestBody) -> Reply {
+    async fn handle_admin(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        version: i16,
+        body: RequestBody,
+    ) -> Reply {
         Reply::Body(match body {
             RequestBody::AlterReplicaLogDirs(r) => {
                 ResponseBody::AlterReplicaLogDirs(log_dirs::alter(self, r))
@@ -214,6 +253,15 @@ impl Broker {
             RequestBody::AlterClientQuotas(r) => {
                 ResponseBody::AlterClientQuotas(client_quotas::alter(self, r).await)
             }
+            RequestBody::DescribeUserScramCredentials(r) => {
+                ResponseBody::DescribeUserScramCredentials(scram_users::describe(self, r))
+            }
+            RequestBody::AlterUserScramCredentials(r) => {
+                ResponseBody::AlterUserScramCredentials(scram_users::alter(self, r).await)
+            }
+            RequestBody::DescribeAcls(r) => ResponseBody::DescribeAcls(acls::describe(self, r)),
+            RequestBody::CreateAcls(r) => ResponseBody::CreateAcls(acls::create(self, r).await),
+            RequestBody::DeleteAcls(r) => ResponseBody::DeleteAcls(acls::delete(self, r).await),
             RequestBody::DescribeQuorum(r) => ResponseBody::DescribeQuorum(quorum::handle(self, r)),
             RequestBody::UpdateFeatures(r) => {
                 ResponseBody::UpdateFeatures(update_features::handle(self, version, r).await)
@@ -223,7 +271,7 @@ impl Broker {
                 ResponseBody::ListConfigResources(config_resources::handle(self, version, &r))
             }
             RequestBody::DescribeTopicPartitions(r) => {
-                ResponseBody::DescribeTopicPartitions(describe_topic_partitions::handle(self, r))
+                ResponseBody::DescribeTopicPartitions(describe_topic_partitions::handle(self, context, r))
             }
             // Not in the advertised table; the connection and the session refuse it before this.
             _ => return Reply::Close,

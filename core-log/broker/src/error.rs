@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use highwater_cluster::ConfigError;
-use highwater_cluster::decide::{AlterError, FeatureError, QuotaError, RegistrationError, TopicError};
+use highwater_cluster::decide::{
+    AclError, AlterError, FeatureError, QuotaError, RegistrationError, ScramError, TopicError,
+};
 use highwater_storage::{AppendError, DiskFailure, ReadError, StorageError};
 use highwater_types::record::BatchError;
 use highwater_wire::ErrorCode;
@@ -226,6 +228,29 @@ impl From<QuotaError> for ApiError {
     fn from(error: QuotaError) -> Self {
         // All of them are the client's fault.
         ApiError::new(ErrorCode::InvalidRequest, error.to_string())
+    }
+}
+
+impl From<ScramError> for ApiError {
+    fn from(error: ScramError) -> Self {
+        let code = match &error {
+            ScramError::DuplicateInRequest => ErrorCode::DuplicateResource,
+            ScramError::UnknownMechanism { .. } => ErrorCode::UnsupportedSaslMechanism,
+            ScramError::NotFound { .. } => ErrorCode::ResourceNotFound,
+            ScramError::TooManyUsers => ErrorCode::PolicyViolation,
+            _ => ErrorCode::UnacceptableCredential,
+        };
+        ApiError::new(code, error.to_string())
+    }
+}
+
+impl From<AclError> for ApiError {
+    fn from(error: AclError) -> Self {
+        let code = match &error {
+            AclError::TooManyAcls | AclError::TooManyChanges => ErrorCode::PolicyViolation,
+            _ => ErrorCode::InvalidRequest,
+        };
+        ApiError::new(code, error.to_string())
     }
 }
 

@@ -1,6 +1,7 @@
 //! One module per family of APIs. A handler takes a decoded request and gives a response body; it
 //! knows nothing of sockets, so the same code serves TCP connections and sessions in this process.
 
+pub(crate) mod acls;
 pub(crate) mod api_versions;
 pub(crate) mod client_quotas;
 pub(crate) mod config_resources;
@@ -24,6 +25,7 @@ pub(crate) mod producers;
 pub(crate) mod quorum;
 pub(crate) mod reassignments;
 pub(crate) mod sasl;
+pub(crate) mod scram_users;
 pub(crate) mod topics;
 pub(crate) mod update_features;
 
@@ -38,23 +40,6 @@ use crate::log::partition::Partition;
 
 /// What stands for "no offset", "no time" and "no id" in answers; inside the crate it is `Option`.
 const NONE: i64 = -1;
-
-/// Operations as bits, for clients that ask what they may do (KIP-430). Without authorization a client
-/// may do everything: read, write, create, delete, alter, describe, describe and alter configs.
-const ALL_TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
-
-/// Create, alter, describe, cluster action, describe and alter configs, idempotent write.
-const ALL_CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
-
-const fn bits(operations: &[u8]) -> i32 {
-    let mut field = 0;
-    let mut at = 0;
-    while at < operations.len() {
-        field |= 1 << operations[at];
-        at += 1;
-    }
-    field
-}
 
 /// A leader epoch from a request; negative means the client does not know or does not care.
 fn known_epoch(raw: i32) -> Option<LeaderEpoch> {

@@ -24,6 +24,7 @@ pub mod metric_defs;
 pub mod testing;
 
 mod auth;
+mod authorizer;
 mod background;
 mod broker;
 mod cleaner;
@@ -44,6 +45,7 @@ mod node;
 mod producer_ids;
 mod purgatory;
 mod quotas;
+mod scram_keys;
 mod session;
 mod telemetry;
 mod throttle;

@@ -90,6 +90,8 @@ pub const EVENTS: &[MetricDef] = &[
     histogram("highwater_broker_request_duration_seconds", &["api"],
         "From a whole frame to its answer, the wait of long polls and group joins included."),
     counter("highwater_broker_handler_panics_total", &["api"], "Defects: requests whose handler panicked."),
+    counter("highwater_broker_authorization_denials_total", &["api"],
+        "What clients asked for and access rules (ACLs) did not allow, one for each resource; see the log for who and what."),
     counter("highwater_broker_network_received_bytes_total", &[], "Bytes of requests read from sockets."),
     counter("highwater_broker_network_sent_bytes_total", &[], "Bytes of answers written to sockets."),
     counter("highwater_broker_appended_bytes_total", &[], "Bytes of record batches that producers appended."),

@@ -22,6 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Security;
+use crate::authorizer::Denials;
 use crate::background;
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -412,6 +413,7 @@ async fn serve(
         groups: GroupHost::new(group_config(&settings), clock, groups_latest, stopping.clone()),
         producer_ids: ProducerIds::default(),
         quotas: Quotas::new(&settings),
+        denials: Denials::default(),
         telemetry,
         recovery_took: OnceLock::new(),
         settings,

@@ -1,6 +1,7 @@
 //! The door for callers in this process: request bodies in, response bodies out, no encoding.
 //!
-//! The handlers are those of the TCP connections, so every semantic is the same. Concurrent calls on
+//! The handlers are those of the TCP connections, so every semantic is the same, but for one: whoever holds a session
+//! runs the node, and may do everything whatever the access rules say. Concurrent calls on
 //! one session run concurrently; a caller that needs order (produce requests of one producer) waits
 //! for one call before the next or relies on the order in which the calls are first polled.
 
@@ -16,6 +17,7 @@ use highwater_cluster::Principal;
 use highwater_wire::{RequestBody, ResponseBody};
 use tokio::time::Instant;
 
+use crate::authorizer::Caller;
 use crate::broker::Broker;
 use crate::dispatch::{Answer, Reply, RequestContext};
 use crate::versions;
@@ -76,6 +78,7 @@ impl Session {
         let context = RequestContext {
             client_id: info.client_id,
             principal: Principal::anonymous(),
+            caller: Caller::Owner,
             client_host: ByteString::from_static("/127.0.0.1"),
             listener_name: info.listener_name.into(),
             is_connection: false,

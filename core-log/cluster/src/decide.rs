@@ -7,6 +7,7 @@
 //!
 //! Refusals are enums whose variants name the Kafka error code they stand for; the host owns the mapping.
 
+mod acls;
 mod brokers;
 mod configs;
 mod features;
@@ -14,10 +15,12 @@ mod partitions;
 mod placement;
 mod producer_ids;
 mod quotas;
+mod scram;
 mod topics;
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
+pub use acls::{AclError, NewAcl, Removals, RequestedAclFilter, create_acls, delete_acls};
 pub use brokers::{BrokerRegistration, METADATA_VERSION, RegistrationError, bootstrap, register_broker};
 pub use configs::{
     AlterError, ConfigChange, ConfigOperation, ConfigReplacement, RequestedResource, alter_configs,
@@ -33,6 +36,7 @@ pub use quotas::{
     QuotaAlteration, QuotaError, QuotaFilter, QuotaMatch, RequestedEntity, alter_client_quotas,
     find_client_quotas,
 };
+pub use scram::{ScramAlteration, ScramChange, ScramError, ScramKeys, alter_scram_credentials};
 pub use topics::{
     CreatedTopic, DeletedTopic, DeletionPolicy, MAX_NEW_PARTITIONS, NewTopic, TopicError, TopicSelector,
     create_topics, delete_topics,

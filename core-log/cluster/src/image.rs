@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use highwater_types::{BrokerId, LeaderEpoch, PartitionId, ProducerId, TopicId, TopicName};
 use uuid::Uuid;
 
+use crate::acl::Acls;
 use crate::quotas::{ClientQuotas, QuotaKey, QuotaLimit};
 use crate::record::{
     BrokerRecord, ClusterRecord, ConfigRecord, ConfigResourceName, EndpointRecord, FeatureRecord,
@@ -36,6 +37,7 @@ pub struct MetadataImage {
     next_producer_id: ProducerId,
     client_quotas: Arc<ClientQuotas>,
     scram_users: Arc<BTreeMap<String, UserScramCredentials>>,
+    acls: Arc<Acls>,
 }
 
 /// A registered broker.
@@ -103,6 +105,7 @@ impl Default for MetadataImage {
             next_producer_id: ProducerId::new(0),
             client_quotas: Arc::default(),
             scram_users: Arc::default(),
+            acls: Arc::default(),
         }
     }
 }
@@ -185,6 +188,11 @@ impl MetadataImage {
         &self.scram_users
     }
 
+    /// Who may do what.
+    pub fn acls(&self) -> &Arc<Acls> {
+        &self.acls
+    }
+
     /// The resources that have configs of their own.
     pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
         self.configs.keys()
@@ -245,6 +253,8 @@ impl MetadataImage {
                 MetadataRecord::ScramCredential(credential.record(user, *mechanism))
             }));
         }
+        let acls = self.acls.iter();
+        records.extend(acls.map(|(binding, id)| MetadataRecord::Acl(binding.record(id))));
         records
     }
 

@@ -25,6 +25,7 @@
     )
 )]
 
+mod acl;
 pub mod config_defs;
 mod config_view;
 pub mod decide;
@@ -35,15 +36,20 @@ mod record;
 mod scram;
 mod settings;
 
+pub use acl::{
+    AclBinding, AclFilter, AclHost, AclOperation, AclPermission, Acls, Authorizer, CLUSTER_NAME,
+    PatternFilter, PatternType, Requester, Resource, ResourceType,
+};
 pub use config_defs::ConfigError;
 pub use config_view::{BrokerProperties, ConfigSource, ConfigView, ResolvedConfig, SynonymValue};
 pub use image::{BrokerImage, ConfigResource, MetadataImage, PartitionImage, ReplayError, TopicImage};
 pub use principal::{Principal, PrincipalError};
 pub use quotas::{ClientQuotas, QuotaEntity, QuotaKey, QuotaLimit, QuotaLimits, QuotaScope};
 pub use record::{
-    BrokerRecord, ClientQuotaRecord, ClusterRecord, ConfigRecord, ConfigResourceName, EndpointRecord,
-    FeatureRecord, MetadataRecord, PartitionRecord, ProducerIdBlockRecord, QuotaName, RemoveTopicRecord,
-    ScramCredentialRecord, ScramMechanismName, SecretBytes, StoredScramCredential, TopicRecord,
+    AclRecord, BrokerRecord, ClientQuotaRecord, ClusterRecord, ConfigRecord, ConfigResourceName,
+    EndpointRecord, FeatureRecord, MetadataRecord, PartitionRecord, ProducerIdBlockRecord, QuotaName,
+    RemoveAclRecord, RemoveTopicRecord, ScramCredentialRecord, ScramMechanismName, SecretBytes,
+    StoredScramCredential, TopicRecord,
 };
 pub use scram::{ScramCredential, ScramMechanism, UserScramCredentials};
 pub use settings::{

@@ -39,6 +39,20 @@ impl Principal {
         }
     }
 
+    /// In a rule: everybody, whatever their type.
+    pub const fn everybody() -> Self {
+        Principal {
+            kind: ByteString::from_static(Self::USER),
+            name: ByteString::from_static("*"),
+        }
+    }
+
+    /// Whether the written form of the principal is this text.
+    pub(crate) fn is_written(&self, text: &str) -> bool {
+        text.split_once(':')
+            .is_some_and(|(kind, name)| self.kind == kind && self.name == name)
+    }
+
     /// The type, such as `User`.
     pub fn kind(&self) -> &str {
         &self.kind

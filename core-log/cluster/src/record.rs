@@ -12,6 +12,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use uuid::Uuid;
 
+use crate::acl::{AclOperation, AclPermission, PatternType, ResourceType};
+
 /// One change of the cluster's metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MetadataRecord {
@@ -45,6 +47,12 @@ pub enum MetadataRecord {
     /// Sets or clears what is kept of a user's password for one mechanism.
     #[serde(rename = "scram_credential.1")]
     ScramCredential(ScramCredentialRecord),
+    /// Makes an access rule.
+    #[serde(rename = "acl.1")]
+    Acl(AclRecord),
+    /// Removes an access rule.
+    #[serde(rename = "remove_acl.1")]
+    RemoveAcl(RemoveAclRecord),
 }
 
 /// See [`MetadataRecord::Cluster`].
@@ -222,6 +230,34 @@ pub struct StoredScramCredential {
     pub server_key: SecretBytes,
 }
 
+/// See [`MetadataRecord::Acl`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclRecord {
+    /// The rule's identity.
+    pub id: Uuid,
+    /// The type of the resource.
+    pub resource_type: ResourceType,
+    /// Its name, or how it begins.
+    pub name: String,
+    /// Which of the two.
+    pub pattern: PatternType,
+    /// For whom, such as `User:ann`; `User:*` is everybody.
+    pub principal: String,
+    /// From where: an address, or `*`.
+    pub host: String,
+    /// What.
+    pub operation: AclOperation,
+    /// May or must not.
+    pub permission: AclPermission,
+}
+
+/// See [`MetadataRecord::RemoveAcl`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveAclRecord {
+    /// The rule's identity.
+    pub id: Uuid,
+}
+
 /// Bytes that belong into files only: stored in hexadecimal, left out of `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretBytes(pub Vec<u8>);
@@ -342,6 +378,17 @@ mod tests {
                 mechanism: ScramMechanismName::Sha512,
                 credential: None,
             }),
+            MetadataRecord::Acl(AclRecord {
+                id,
+                resource_type: ResourceType::TransactionalId,
+                name: "pay".into(),
+                pattern: PatternType::Prefixed,
+                principal: "User:*".into(),
+                host: "::1".into(),
+                operation: AclOperation::IdempotentWrite,
+                permission: AclPermission::Deny,
+            }),
+            MetadataRecord::RemoveAcl(RemoveAclRecord { id }),
         ];
         let lines: Vec<_> = records
             .iter()
@@ -360,6 +407,8 @@ mod tests {
             {"client_quota.1":{"user":"default","client_id":{"named":"app"},"key":"request_percentage","limit":"12.5"}}
             {"scram_credential.1":{"user":"ann","mechanism":"sha_256","credential":{"iterations":4096,"salt":"000f","stored_key":"a0","server_key":"ff"}}}
             {"scram_credential.1":{"user":"ann","mechanism":"sha_512","credential":null}}
+            {"acl.1":{"id":"01020304-0506-0708-090a-0b0c0d0e0f10","resource_type":"transactional_id","name":"pay","pattern":"prefixed","principal":"User:*","host":"::1","operation":"idempotent_write","permission":"deny"}}
+            {"remove_acl.1":{"id":"01020304-0506-0708-090a-0b0c0d0e0f10"}}
         "#);
         for (line, record) in lines.iter().zip(&records) {
             assert_eq!(&serde_json::from_str::<MetadataRecord>(line).unwrap(), record);

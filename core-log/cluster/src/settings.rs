@@ -4,13 +4,15 @@
 
 mod security;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_types::record::{Codec, Compression, TimestampType};
 
 use crate::{
+    acl::Authorizer,
     config_defs::{ConfigError, ConfigValue},
     config_view::ResolvedConfig,
+    principal::{Principal, PrincipalError},
 };
 
 pub use self::security::{ClientCertificates, SecuritySettings};
@@ -127,6 +129,8 @@ impl TopicSettings {
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the registry documents every key")]
 pub struct BrokerSettings {
+    /// `None` lets everybody do everything.
+    pub authorizer: Option<Authorizer>,
     pub auto_create_topics_enable: bool,
     /// `None` never closes an idle connection.
     pub connections_max_idle_ms: Option<i64>,
@@ -185,6 +189,29 @@ pub struct BrokerSettings {
     pub socket_send_buffer_bytes: Option<usize>,
 }
 
+/// The authorizer, if one is named; users are checked even when none is, so that a mistake shows before it matters.
+fn authorizer(values: &Values<'_>) -> Result<Option<Authorizer>, ConfigError> {
+    let key = "super.users";
+    let text = values.optional(key, Values::text)?.unwrap_or_default();
+    let users = text.split(';').map(str::trim).filter(|user| !user.is_empty());
+    let super_users: Result<BTreeSet<Principal>, ConfigError> = users
+        .map(|user| {
+            user.parse()
+                .map_err(|error: PrincipalError| ConfigError::InvalidValue {
+                    key,
+                    value: text.clone(),
+                    expected: error.to_string(),
+                })
+        })
+        .collect();
+    let authorizer = Authorizer {
+        super_users: super_users?,
+        allow_everyone_if_no_acl_found: values.boolean("allow.everyone.if.no.acl.found")?,
+    };
+    let class = values.optional("authorizer.class.name", Values::text)?;
+    Ok(class.map(|_| authorizer))
+}
+
 impl BrokerSettings {
     pub(crate) fn from_resolved(configs: &[ResolvedConfig]) -> Result<Self, ConfigError> {
         let settings = Self::read(&Values(configs))?;
@@ -222,6 +249,7 @@ impl BrokerSettings {
 
     fn read(values: &Values<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
+            authorizer: authorizer(values)?,
             auto_create_topics_enable: values.boolean("auto.create.topics.enable")?,
             connections_max_idle_ms: limit(values.long("connections.max.idle.ms")?),
             controller_quota_window_num: values.size("controller.quota.window.num")?,

@@ -12,10 +12,10 @@ mod resident;
 
 use std::cell::RefCell;
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -41,6 +41,8 @@ pub enum OpenMode {
     Write,
     /// Read and write; created empty if it does not exist.
     Create,
+    /// As `Create`, and nobody but the owner may read it from here on.
+    CreatePrivate,
 }
 
 /// Size and age of a file.
@@ -252,6 +254,17 @@ struct StdLock {
 
 impl DirLock for StdLock {}
 
+/// Opens a file that only its owner may read, be it new or one that others could read until now.
+fn open_private(mut options: OpenOptions, path: &Path) -> io::Result<File> {
+    const OWNER_ONLY: u32 = 0o600;
+    options.write(true).create(true).truncate(false).mode(OWNER_ONLY);
+    let file = options.open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
+    }
+    Ok(file)
+}
+
 impl Disk for StdDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
@@ -264,6 +277,7 @@ impl Disk for StdDisk {
             OpenMode::Create => {
                 options.write(true).create(true).truncate(false);
             }
+            OpenMode::CreatePrivate => return Ok(Arc::new(StdFile(open_private(options, path)?))),
         }
         Ok(Arc::new(StdFile(options.open(path)?)))
     }

@@ -412,7 +412,7 @@ impl Disk for FakeDisk {
         let id = match (state.now.names.get(path).copied(), mode) {
             (Some(id), _) => id,
             (None, OpenMode::Read | OpenMode::Write) => return Err(ErrorKind::NotFound.into()),
-            (None, OpenMode::Create) => {
+            (None, OpenMode::Create | OpenMode::CreatePrivate) => {
                 if !path.parent().is_some_and(|dir| state.now.dirs.contains(dir)) {
                     return Err(ErrorKind::NotFound.into());
                 }

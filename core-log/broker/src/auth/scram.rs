@@ -11,11 +11,12 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use highwater_cluster::{ScramCredential, ScramMechanism};
+use highwater_cluster::{ScramCredential, ScramMechanism, SecretBytes};
 use ring::{digest, hmac, pbkdf2};
 use subtle::ConstantTimeEq;
 
 use super::failures::Refusal;
+use crate::scram_keys::scram_keys;
 
 /// Rounds of PBKDF2 for passwords of the users file; what `kafka-configs.sh` takes, too.
 pub(crate) const ITERATIONS: u32 = 4096;
@@ -165,20 +166,18 @@ pub(crate) fn credential(
     salt: Vec<u8>,
     iterations: std::num::NonZeroU32,
 ) -> ScramCredential {
-    let Keys { hmac, digest } = keys_of(mechanism);
     let algorithm = match mechanism {
         ScramMechanism::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
         ScramMechanism::Sha512 => pbkdf2::PBKDF2_HMAC_SHA512,
     };
     let mut salted = vec![0; mechanism.hash_bytes()];
     pbkdf2::derive(algorithm, iterations, &salt, password.as_bytes(), &mut salted);
-    let salted = hmac::Key::new(hmac, &salted);
-    let client_key = hmac::sign(&salted, b"Client Key");
+    let keys = scram_keys(mechanism, &SecretBytes(salted));
     ScramCredential {
         salt,
         iterations: iterations.get(),
-        stored_key: digest::digest(digest, client_key.as_ref()).as_ref().to_vec(),
-        server_key: hmac::sign(&salted, b"Server Key").as_ref().to_vec(),
+        stored_key: keys.stored_key.0,
+        server_key: keys.server_key.0,
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use highwater_cluster::ResourceType;
 use highwater_wire::ErrorCode;
 use highwater_wire::messages::describe_cluster_response::DescribeClusterBroker;
 use highwater_wire::messages::{DescribeClusterRequest, DescribeClusterResponse};
 
-use super::ALL_CLUSTER_OPERATIONS;
 use crate::broker::Broker;
 use crate::dispatch::RequestContext;
 
@@ -36,7 +36,8 @@ pub(crate) fn handle(
         return response;
     }
     if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = ALL_CLUSTER_OPERATIONS;
+        // Who may not do everything is told so by the authorizer.
+        response.cluster_authorized_operations = ResourceType::Cluster.operation_bits();
     }
     response.brokers = broker
         .addresses(&image, &context.listener_name)

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use highwater_cluster::{MetadataImage, PartitionImage, TopicImage};
+use highwater_cluster::{AclOperation, MetadataImage, PartitionImage, Resource, TopicImage};
 use highwater_types::{BrokerId, TopicName};
-use highwater_wire::ErrorCode;
 use highwater_wire::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use highwater_wire::messages::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, describe_topic_partitions_request,
 };
+use highwater_wire::{ApiKey, ErrorCode};
 
-use super::ALL_TOPIC_OPERATIONS;
+use crate::authorizer::Access;
 use crate::broker::Broker;
+use crate::dispatch::RequestContext;
 use crate::limits::MAX_DESCRIBED_PARTITIONS;
 
 /// No leader, in answers.
@@ -31,9 +32,11 @@ struct Position {
 /// Answers from the latest image, from the cursor on, until the page is full.
 pub(crate) fn handle(
     broker: &Arc<Broker>,
+    context: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let image = broker.image();
+    let access = broker.access(context, ApiKey::DescribeTopicPartitions);
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let start = match request.cursor.as_ref().map(position) {
         Some(Some(start)) => Some(start),
@@ -45,12 +48,15 @@ pub(crate) fn handle(
     let names: Vec<ByteString> = match is_all {
         true => image
             .topics()
-            .map(|topic| topic.name.as_byte_string().clone())
+            .map(|topic| topic.name.as_byte_string())
+            .filter(|name| access.sees(AclOperation::Describe, Resource::topic(name)))
+            .cloned()
             .collect(),
         false => named.into_iter().collect(),
     };
     let mut page = Page {
         image: &image,
+        access: &access,
         left: limit.clamp(1, MAX_DESCRIBED_PARTITIONS),
         response: DescribeTopicPartitionsResponse::default(),
     };
@@ -90,6 +96,7 @@ fn refuse_cursor(request: DescribeTopicPartitionsRequest) -> DescribeTopicPartit
 
 struct Page<'a> {
     image: &'a MetadataImage,
+    access: &'a Access<'a>,
     left: usize,
     response: DescribeTopicPartitionsResponse,
 }
@@ -101,8 +108,10 @@ impl Page<'_> {
             self.response.next_cursor = Some(cursor(name, first));
             return false;
         }
-        let Some(topic) = self.image.topic(&name) else {
+        let may = self.access.may(AclOperation::Describe, Resource::topic(&name));
+        let Some(topic) = self.image.topic(&name).filter(|_| may) else {
             let error = match TopicName::new(name.clone()) {
+                _ if !may => ErrorCode::TopicAuthorizationFailed,
                 Ok(_) => ErrorCode::UnknownTopicOrPartition,
                 Err(_) => ErrorCode::InvalidTopicException,
             };
@@ -118,7 +127,8 @@ impl Page<'_> {
         let next = first + rows.len();
         // A topic whose last page is empty costs room too.
         self.left -= rows.len().clamp(1, self.left);
-        self.response.topics.push(described(topic, rows));
+        let operations = self.access.operations(Resource::topic(&name));
+        self.response.topics.push(described(topic, rows, operations));
         let is_whole = next >= topic.partitions.len();
         if !is_whole {
             self.response.next_cursor = Some(cursor(name, next));
@@ -137,6 +147,7 @@ fn cursor(topic_name: ByteString, partition: usize) -> Cursor {
 fn described(
     topic: &TopicImage,
     partitions: Vec<DescribeTopicPartitionsResponsePartition>,
+    topic_authorized_operations: i32,
 ) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic {
         error_code: ErrorCode::None.code(),
@@ -144,7 +155,7 @@ fn described(
         topic_id: topic.id.get(),
         is_internal: topic.is_internal(),
         partitions,
-        topic_authorized_operations: ALL_TOPIC_OPERATIONS,
+        topic_authorized_operations,
     }
 }
 

@@ -10,14 +10,15 @@
 
 mod poll;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use highwater_cluster::MetadataImage;
+use highwater_cluster::{AclOperation, MetadataImage, Resource};
 use highwater_storage::FileRange;
 use highwater_wire::messages::fetch_request::{FetchTopic, ForgottenTopic};
 use highwater_wire::messages::fetch_response::{FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint};
 use highwater_wire::messages::{FetchRequest, FetchResponse};
-use highwater_wire::{ErrorCode, ResponseBody};
+use highwater_wire::{ApiKey, ErrorCode, ResponseBody};
 use poll::{Gathered, PartitionAnswer, Poll, RequestFacts, Target};
 
 use super::TopicRef;
@@ -51,12 +52,13 @@ pub(crate) async fn handle(
         Err(code) => return refusal(code),
     };
     let asked = opened.asked();
+    let forbidden = forbidden(broker, context, &asked);
     let facts = RequestFacts {
         refusal: refusal_of_all(&request),
         knows_zstd: version >= FIRST_WITH_ZSTD,
         sends_files: cfg!(target_os = "linux") && context.is_connection,
     };
-    let poll = Poll::new(broker, &request, &asked, facts);
+    let poll = Poll::new(broker, &request, &asked, &forbidden, facts);
     let Gathered {
         partitions,
         bytes,
@@ -101,6 +103,35 @@ fn refusal_of_all(request: &FetchRequest) -> Option<ErrorCode> {
     }
     let is_known = matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED);
     (!is_known).then_some(ErrorCode::InvalidRequest)
+}
+
+/// The topics that the client may not read. Asked with each request, since rules change while sessions last.
+fn forbidden(
+    broker: &Broker,
+    context: &RequestContext,
+    asked: &[(PartitionKey, Wanted)],
+) -> HashSet<TopicKey> {
+    let access = broker.access(context, ApiKey::Fetch);
+    let mut forbidden = HashSet::new();
+    if access.is_unlimited() {
+        return forbidden;
+    }
+    let image = broker.image();
+    let mut looked_at = HashSet::new();
+    for key in asked.iter().map(|(key, _)| &key.topic) {
+        if !looked_at.insert(key) {
+            continue;
+        }
+        let name = match key {
+            TopicKey::Name(name) => Some(name.as_ref()),
+            // An id nobody has is unknown, and no secret.
+            TopicKey::Id(_) => key.as_ref().name(&image),
+        };
+        if name.is_some_and(|name| !access.may(AclOperation::Read, Resource::topic(name))) {
+            forbidden.insert(key.clone());
+        }
+    }
+    forbidden
 }
 
 /// Where the partitions of a fetch come from, and whether a session goes on with the answer.

@@ -5,16 +5,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use highwater_cluster::{MetadataImage, PartitionImage, TopicImage};
+use highwater_cluster::{AclOperation, MetadataImage, PartitionImage, Resource, TopicImage};
 use highwater_types::{BrokerId, TopicId, TopicName};
-use highwater_wire::ErrorCode;
 use highwater_wire::messages::metadata_request::MetadataRequestTopic;
 use highwater_wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use highwater_wire::messages::{MetadataRequest, MetadataResponse};
+use highwater_wire::{ApiKey, ErrorCode};
 
-use super::{ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS};
+use crate::authorizer::Access;
 use crate::broker::Broker;
 use crate::dispatch::RequestContext;
 use crate::limits::MAX_AUTO_CREATED_TOPICS;
@@ -40,15 +40,24 @@ pub(crate) async fn handle(
         Some(topics) if version == 0 && topics.is_empty() => None,
         other => other.map(each_once),
     };
+    let access = broker.access(context, ApiKey::Metadata);
+    let mut forbidden = HashSet::new();
     if version < FIRST_WITH_CREATION_FLAG || request.allow_auto_topic_creation {
-        create_missing(broker, wanted.as_deref().unwrap_or_default()).await;
+        forbidden = create_missing(broker, &access, wanted.as_deref().unwrap_or_default()).await;
     }
     let image = broker.image();
     let mut topics: Vec<_> = match &wanted {
-        None => image.topics().map(|topic| describe(topic)).collect(),
+        None => image
+            .topics()
+            .filter(|topic| access.sees(AclOperation::Describe, Resource::topic(topic.name.as_str())))
+            .map(|topic| describe(topic))
+            .collect(),
         Some(topics) => topics
             .iter()
-            .map(|topic| answer(&image, version, topic))
+            .map(|topic| match &topic.name {
+                Some(name) if forbidden.contains(name) => denied(version, topic),
+                Some(_) | None => answer(&image, &access, version, topic),
+            })
             .collect(),
     };
     if request.include_topic_authorized_operations {
@@ -56,7 +65,8 @@ pub(crate) async fn handle(
             .iter_mut()
             .filter(|topic| topic.error_code == ErrorCode::None.code())
         {
-            topic.topic_authorized_operations = ALL_TOPIC_OPERATIONS;
+            let name = topic.name.as_deref().unwrap_or_default();
+            topic.topic_authorized_operations = access.operations(Resource::topic(name));
         }
     }
     let mut response = MetadataResponse {
@@ -67,7 +77,7 @@ pub(crate) async fn handle(
         ..Default::default()
     };
     if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = ALL_CLUSTER_OPERATIONS;
+        response.cluster_authorized_operations = access.cluster_operations();
     }
     response
 }
@@ -79,30 +89,50 @@ fn each_once(mut topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequestTopic>
     topics
 }
 
-/// Creates the named topics that do not exist. What fails shows in the answer: the topic is unknown.
-async fn create_missing(broker: &Arc<Broker>, wanted: &[MetadataRequestTopic]) {
+/// Creates the named topics that do not exist. What fails shows in the answer: the topic is unknown. Answers the names
+/// of those that the client may describe but not create.
+async fn create_missing(
+    broker: &Arc<Broker>,
+    access: &Access<'_>,
+    wanted: &[MetadataRequestTopic],
+) -> HashSet<ByteString> {
+    let mut forbidden = HashSet::new();
     if !broker.settings.auto_create_topics_enable {
-        return;
+        return forbidden;
     }
     let image = broker.image();
-    let missing: Vec<TopicName> = wanted
-        .iter()
-        .filter(|topic| topic.topic_id.is_nil())
+    let named = wanted.iter().filter(|topic| topic.topic_id.is_nil());
+    let mut missing: Vec<TopicName> = named
         .filter_map(|topic| topic.name.clone())
         .filter(|name| image.topic(name).is_none())
+        .filter(|name| access.sees(AclOperation::Describe, Resource::topic(name)))
         .filter_map(|name| TopicName::new(name).ok())
-        .take(MAX_AUTO_CREATED_TOPICS)
         .collect();
-    if missing.is_empty() {
-        return;
+    if !missing.is_empty() && !access.sees(AclOperation::Create, Resource::CLUSTER) {
+        missing.retain(|name| {
+            let may = access.may(AclOperation::Create, Resource::topic(name.as_str()));
+            if !may {
+                forbidden.insert(name.as_byte_string().clone());
+            }
+            may
+        });
     }
-    for (name, failure) in broker.auto_create_topics(missing).await {
-        tracing::debug!(topic = %name, error = failure.message, "cannot create a topic on demand");
+    missing.truncate(MAX_AUTO_CREATED_TOPICS);
+    if !missing.is_empty() {
+        for (name, failure) in broker.auto_create_topics(missing).await {
+            tracing::debug!(topic = %name, error = failure.message, "cannot create a topic on demand");
+        }
     }
+    forbidden
 }
 
-fn answer(image: &MetadataImage, version: i16, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
-    let failed = |error: ErrorCode| MetadataResponseTopic {
+/// A topic that the client may not know of, whether it exists or not.
+fn denied(version: i16, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
+    failed(version, wanted, ErrorCode::TopicAuthorizationFailed)
+}
+
+fn failed(version: i16, wanted: &MetadataRequestTopic, error: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic {
         error_code: error.code(),
         // No name is legal in an answer from version 12 on.
         name: match version < FIRST_WITH_TOPIC_IDS {
@@ -111,7 +141,17 @@ fn answer(image: &MetadataImage, version: i16, wanted: &MetadataRequestTopic) ->
         },
         topic_id: wanted.topic_id,
         ..Default::default()
-    };
+    }
+}
+
+fn answer(
+    image: &MetadataImage,
+    access: &Access<'_>,
+    version: i16,
+    wanted: &MetadataRequestTopic,
+) -> MetadataResponseTopic {
+    let failed = |error| failed(version, wanted, error);
+    let may = |name: &str| access.may(AclOperation::Describe, Resource::topic(name));
     if version < FIRST_WITH_TOPIC_IDS && (wanted.name.is_none() || !wanted.topic_id.is_nil()) {
         return failed(ErrorCode::InvalidRequest);
     }
@@ -119,14 +159,20 @@ fn answer(image: &MetadataImage, version: i16, wanted: &MetadataRequestTopic) ->
     let name = match &wanted.name {
         Some(name) if wanted.topic_id.is_nil() => name,
         Some(_) | None => {
-            let unknown = || MetadataResponseTopic {
+            let nameless = |error| MetadataResponseTopic {
                 name: None,
-                ..failed(ErrorCode::UnknownTopicId)
+                ..failed(error)
             };
-            let found = image.topic_by_id(TopicId::new(wanted.topic_id));
-            return found.map_or_else(unknown, |topic| describe(topic));
+            return match image.topic_by_id(TopicId::new(wanted.topic_id)) {
+                Some(topic) if may(topic.name.as_str()) => describe(topic),
+                Some(_) => nameless(ErrorCode::TopicAuthorizationFailed),
+                None => nameless(ErrorCode::UnknownTopicId),
+            };
         }
     };
+    if !may(name) {
+        return denied(version, wanted);
+    }
     match image.topic(name) {
         Some(topic) => describe(topic),
         None if TopicName::new(name.clone()).is_err() => failed(ErrorCode::InvalidTopicException),

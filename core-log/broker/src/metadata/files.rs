@@ -9,7 +9,7 @@
 //! frame = magic ff 48 57 fe | payload length, 4 bytes | CRC-32C of length and payload, 4 bytes | payload, JSON
 //! ```
 //!
-//! Numbers are little-endian. The magic cannot occur in JSON, which is UTF-8, so frames behind a damaged one are found.
+//! Files are for their owner only: what is kept of users' passwords lies in them. Numbers are little-endian. The magic cannot occur in JSON, which is UTF-8, so frames behind a damaged one are found.
 //!
 //! # Invariants
 //! - Whole files change by a synced temporary file and a rename, so a crash leaves the old or the new one.
@@ -98,7 +98,7 @@ impl MetadataDir {
         let path = self.file(name);
         let temporary = self.file(&format!("{name}.tmp"));
         let replace = || {
-            let file = self.disk.open(&temporary, OpenMode::Create)?;
+            let file = self.disk.open(&temporary, OpenMode::CreatePrivate)?;
             file.set_len(0)?;
             file.write_all_at(&[bytes], 0)?;
             file.sync_data()?;

@@ -79,7 +79,7 @@ impl LogStore {
         let path = dir.file(LOG);
         let file = dir
             .disk()
-            .open(&path, OpenMode::Write)
+            .open(&path, OpenMode::CreatePrivate)
             .map_err(io_error("opening", &path))?;
         if end < bytes.len() {
             let dropped_bytes = bytes.len() - end;
@@ -188,7 +188,7 @@ impl State {
         self.file = self
             .dir
             .disk()
-            .open(&path, OpenMode::Write)
+            .open(&path, OpenMode::CreatePrivate)
             .map_err(io_error("opening", &path))?;
         self.end_bytes = bytes.len() as u64;
         self.purged = purged;

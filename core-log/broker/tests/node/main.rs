@@ -1,7 +1,9 @@
 //! A whole node, spoken to in frames over TCP and through its in-process door.
 
+mod acls;
 mod admin;
 mod auth;
+mod authorization;
 mod basics;
 mod compaction;
 mod compression;
@@ -16,5 +18,6 @@ mod hostile;
 mod offsets_topic;
 mod produce;
 mod quotas;
+mod scram_users;
 mod support;
 mod windows;

@@ -48,6 +48,10 @@ const fn fixed(
 /// Every broker key, sorted by name.
 #[rustfmt::skip]
 pub const BROKER_CONFIGS: &[ConfigDef] = &[
+    fixed("allow.everyone.if.no.acl.found", Boolean, Some("false"), Any,
+        "With an authorizer: whether everybody may do everything with a resource that no access rule is about."),
+    fixed("authorizer.class.name", String, None, OneOf(&["org.apache.kafka.metadata.authorizer.StandardAuthorizer"]),
+        "Who decides what clients may do: Kafka's StandardAuthorizer, which goes by the access rules (ACLs) of the cluster; without one everybody may do everything."),
     fixed("auto.create.topics.enable", Boolean, Some("true"), Any,
         "Create a topic when a client that allows it asks for the metadata of one that does not exist."),
     dynamic("compression.gzip.level", Int, Some("-1"), ExactlyOrBetween(-1, 1, 9),
@@ -245,6 +249,8 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
         "PEM file of the certificate authorities that clients' certificates must come from. Read again when it changes."),
     fixed("ssl.truststore.type", String, Some("PEM"), OneOf(&["PEM"]),
         "The form of ssl.truststore.location."),
+    fixed("super.users", String, None, Any,
+        "With an authorizer: who may do everything whatever the access rules say, as principals with semicolons between them, such as User:admin;User:CN=ops,O=example."),
     dynamic("unclean.leader.election.enable", Boolean, Some("false"), Any,
         "Default of the topic config of the same name."),
 ];

@@ -6,10 +6,12 @@ use highwater_types::{BrokerId, InvalidTopicName, LeaderEpoch, ProducerId, Topic
 use uuid::Uuid;
 
 use super::{BrokerImage, ConfigResource, MetadataImage, PartitionImage, TopicImage};
+use crate::acl::AclBinding;
 use crate::quotas::{QuotaEntity, QuotaKey, QuotaLimit};
 use crate::record::{
-    BrokerRecord, ClientQuotaRecord, ClusterRecord, ConfigRecord, ConfigResourceName, MetadataRecord,
-    PartitionRecord, ProducerIdBlockRecord, RemoveTopicRecord, ScramCredentialRecord, TopicRecord,
+    AclRecord, BrokerRecord, ClientQuotaRecord, ClusterRecord, ConfigRecord, ConfigResourceName,
+    MetadataRecord, PartitionRecord, ProducerIdBlockRecord, RemoveAclRecord, RemoveTopicRecord,
+    ScramCredentialRecord, TopicRecord,
 };
 use crate::scram::{ScramCredential, ScramMechanism};
 
@@ -127,6 +129,24 @@ pub enum ReplayError {
         /// The limit in the record.
         limit: Option<String>,
     },
+    /// A rule of no resource, for nobody or from nowhere.
+    #[error("the access rule {id} in a metadata record is none")]
+    InvalidAcl {
+        /// The rule's identity.
+        id: Uuid,
+    },
+    /// A rule that says the same, or one of the same identity, exists.
+    #[error("the access rule {id} exists already, or one that says the same")]
+    AclExists {
+        /// The rule's identity.
+        id: Uuid,
+    },
+    /// There is no such rule.
+    #[error("no access rule has the id {id}")]
+    UnknownAcl {
+        /// The rule's identity.
+        id: Uuid,
+    },
     /// A credential without a user or with parts that are no keys of its mechanism.
     #[error("a metadata record gives user '{user}' a {mechanism} credential that is none")]
     InvalidScramCredential {
@@ -166,6 +186,8 @@ impl MetadataImage {
             MetadataRecord::ProducerIdBlock(record) => self.replay_producer_id_block(record),
             MetadataRecord::ClientQuota(record) => self.replay_client_quota(record),
             MetadataRecord::ScramCredential(record) => self.replay_scram_credential(record),
+            MetadataRecord::Acl(record) => self.replay_acl(record),
+            MetadataRecord::RemoveAcl(record) => self.replay_remove_acl(record),
         }
     }
 
@@ -325,6 +347,25 @@ impl MetadataImage {
         Ok(())
     }
 
+    fn replay_acl(&mut self, record: &AclRecord) -> Result<(), ReplayError> {
+        let id = record.id;
+        let binding = AclBinding::from_record(record).ok_or(ReplayError::InvalidAcl { id })?;
+        if self.acls.get(id).is_some() || self.acls.id_of(&binding).is_some() {
+            return Err(ReplayError::AclExists { id });
+        }
+        Arc::make_mut(&mut self.acls).insert(id, binding);
+        Ok(())
+    }
+
+    fn replay_remove_acl(&mut self, record: &RemoveAclRecord) -> Result<(), ReplayError> {
+        let id = record.id;
+        if self.acls.get(id).is_none() {
+            return Err(ReplayError::UnknownAcl { id });
+        }
+        Arc::make_mut(&mut self.acls).remove(id);
+        Ok(())
+    }
+
     fn replay_scram_credential(&mut self, record: &ScramCredentialRecord) -> Result<(), ReplayError> {
         let mechanism = ScramMechanism::from_stored(record.mechanism);
         let invalid = || ReplayError::InvalidScramCredential {
@@ -418,6 +459,7 @@ fn check_replicas(topic: &TopicName, record: &PartitionRecord) -> Result<(), Rep
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acl::{AclOperation, AclPermission, PatternType, ResourceType};
     use crate::record::{FeatureRecord, QuotaName};
 
     const TOPIC: Uuid = Uuid::from_u128(7);
@@ -459,6 +501,19 @@ mod tests {
         MetadataRecord::ScramCredential(credential.record("ann", mechanism))
     }
 
+    fn acl(id: u128, name: &str, principal: &str) -> MetadataRecord {
+        MetadataRecord::Acl(AclRecord {
+            id: Uuid::from_u128(id),
+            resource_type: ResourceType::Topic,
+            name: name.into(),
+            pattern: PatternType::Literal,
+            principal: principal.into(),
+            host: "*".into(),
+            operation: AclOperation::Read,
+            permission: AclPermission::Allow,
+        })
+    }
+
     fn sample() -> MetadataImage {
         let cluster = ClusterRecord {
             cluster_id: "c".into(),
@@ -494,6 +549,8 @@ mod tests {
                 ),
                 scram(ScramMechanism::Sha256, 32),
                 scram(ScramMechanism::Sha512, 64),
+                acl(1, "prices", "User:ann"),
+                acl(2, "*", "User:*"),
             ])
             .unwrap()
             .apply(&[partition(0, 3, 1)])
@@ -608,5 +665,27 @@ mod tests {
             refused.to_string(),
             "a metadata record gives user 'ann' a SCRAM-SHA-512 credential that is none"
         );
+    }
+
+    #[test]
+    fn an_access_rule_is_made_once_and_removed_once() {
+        let image = sample();
+        let refused = |record: MetadataRecord| image.apply(&[record]).unwrap_err().to_string();
+        assert!(refused(acl(1, "other", "User:ann")).contains("exists already"));
+        assert!(refused(acl(3, "prices", "User:ann")).contains("exists already"));
+        for (name, principal) in [("", "User:ann"), ("prices", "ann"), ("prices", "User:")] {
+            assert!(
+                refused(acl(3, name, principal)).contains("is none"),
+                "{name} {principal}"
+            );
+        }
+        let remove = |id| {
+            MetadataRecord::RemoveAcl(RemoveAclRecord {
+                id: Uuid::from_u128(id),
+            })
+        };
+        assert!(refused(remove(3)).contains("no access rule"));
+        let image = image.apply(&[remove(1), remove(2)]).unwrap();
+        assert!(image.acls().is_empty());
     }
 }

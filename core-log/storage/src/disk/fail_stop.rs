@@ -113,7 +113,9 @@ impl Disk for FailStopDisk {
         let open = || self.disk.open(path, mode);
         let file = match mode {
             OpenMode::Read => open()?,
-            OpenMode::Write | OpenMode::Create => self.health.change("open", path, open)?,
+            OpenMode::Write | OpenMode::Create | OpenMode::CreatePrivate => {
+                self.health.change("open", path, open)?
+            }
         };
         Ok(Arc::new(FailStopFile {
             file,

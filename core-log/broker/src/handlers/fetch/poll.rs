@@ -6,6 +6,7 @@
 //! Large record sets of a TCP client are not read at all: the answer says where they lie, and the connection sends them
 //! from there. They hold no memory, but places of which the node has a fixed number; without one the bytes are read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::super::{NONE, known_epoch};
 use super::READ_COMMITTED;
 use crate::broker::Broker;
 use crate::error::ApiError;
-use crate::fetch_sessions::{PartitionKey, Wanted};
+use crate::fetch_sessions::{PartitionKey, TopicKey, Wanted};
 use crate::limits::{
     FIRST_BATCH_BYTES, MAX_FETCH_BYTES, MAX_FETCH_WAIT, MIN_SENT_ANSWER_BYTES, MIN_SENT_FILE_BYTES,
 };
@@ -127,12 +128,17 @@ impl Poll {
         broker: &Broker,
         request: &FetchRequest,
         asked: &[(PartitionKey, Wanted)],
+        forbidden: &HashSet<TopicKey>,
         facts: RequestFacts,
     ) -> Self {
         let image = broker.image();
         let targets = asked
             .iter()
-            .map(|asked| super::target(broker, &image, asked, facts.refusal))
+            .map(|asked| {
+                let is_forbidden = !forbidden.is_empty() && forbidden.contains(&asked.0.topic);
+                let denial = is_forbidden.then_some(ErrorCode::TopicAuthorizationFailed);
+                super::target(broker, &image, asked, facts.refusal.or(denial))
+            })
             .collect();
         let broker_max = usize::try_from(broker.settings.fetch_max_bytes).unwrap_or(usize::MAX);
         let max_bytes = usize::try_from(request.max_bytes)
