@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::secured::Secured;
 use crate::support::{Dev, run_to_end};
 
 #[test]
@@ -40,5 +41,48 @@ fn kcat_lists_metadata_produces_and_consumes() -> Result<()> {
     let mut lines: Vec<&str> = read.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["a=1", "b=2", "c=3"]);
+    node.stop()
+}
+
+#[test]
+#[ignore = "needs kcat"]
+fn kcat_logs_in_over_tls() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let node = Secured::start(folder.path())?;
+    let kcat = |password: &str, arguments: &[&str]| -> Result<Command> {
+        let mut command = Command::new("kcat");
+        command.args(["-b", node.address("SASL_SSL")?, "-t", "secured"]);
+        command
+            .arg("-X")
+            .arg(format!("ssl.ca.location={}", node.pki.file("ca.pem").display()));
+        // SCRAM would need a librdkafka of 2.6.1 or later, which a system may not have.
+        for setting in [
+            "security.protocol=SASL_SSL",
+            "sasl.mechanism=PLAIN",
+            "sasl.username=alice",
+        ] {
+            command.args(["-X", setting]);
+        }
+        command
+            .arg("-X")
+            .arg(format!("sasl.password={password}"))
+            .args(arguments);
+        Ok(command)
+    };
+    let mut child = kcat("alice-secret", &["-P"])?.stdin(Stdio::piped()).spawn()?;
+    child
+        .stdin
+        .take()
+        .context("standard input")?
+        .write_all(b"told\n")?;
+    ensure!(child.wait()?.success(), "kcat could not produce");
+    let read = run_to_end(&mut kcat("alice-secret", &["-C", "-o", "beginning", "-e", "-q"])?)?;
+    assert_eq!(read, "told\n");
+    let refused = kcat("wrong-secret", &["-L", "-m", "5"])?.output()?;
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(
+        !refused.status.success() && words.contains("uthentication"),
+        "{words}"
+    );
     node.stop()
 }

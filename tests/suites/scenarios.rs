@@ -1,4 +1,4 @@
-//! Runs a client's scenario program against a node of its own and reports each scenario.
+//! Runs a client's scenario program against nodes of its own, a plain one and a secured one, and reports each scenario.
 //!
 //! `tests/clients/SCENARIOS.md` says which scenarios each client has; this file reads its table and refuses a
 //! program that leaves one out.
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::secured::Secured;
 use crate::support::{Dev, Watched};
 
 const DOCUMENT: &str = include_str!("../clients/SCENARIOS.md");
@@ -38,11 +39,13 @@ fn wanted(client: &str) -> Result<Vec<&'static str>> {
 }
 
 /// Runs `program BOOTSTRAP SCENARIO...`; every scenario must say `ok`. The program finds the node's files in the
-/// folder `HIGHWATER_TEST_DATA_DIR`.
+/// folder `HIGHWATER_TEST_DATA_DIR`, the listeners of the secured node in `HIGHWATER_TEST_SASL_SSL` and the like.
 pub(crate) fn run(client: &str, program: &mut Command) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data_dir = folder.path().join("data");
     let node = Dev::start(&data_dir)?;
+    let secured = Secured::start(folder.path())?;
+    secured.told_to(program);
     let wanted = wanted(client)?;
     let errors = folder.path().join("stderr");
     program
@@ -73,6 +76,7 @@ pub(crate) fn run(client: &str, program: &mut Command) -> Result<()> {
             std::fs::read_to_string(&errors)?
         );
     }
+    secured.stop()?;
     node.stop()
 }
 

@@ -71,7 +71,7 @@ final class Harness {
         } catch (Throwable problem) {
             StringBuilder where = new StringBuilder();
             for (StackTraceElement frame : problem.getStackTrace()) {
-                if (frame.getClassName().startsWith("Scenarios") || frame.getClassName().startsWith("Tools")) {
+                if (List.of("Scenarios", "Secured", "Tools").contains(frame.getClassName().replaceAll("\\$.*", ""))) {
                     where.append(' ').append(frame.getLineNumber());
                 }
             }

@@ -84,6 +84,7 @@ public final class Scenarios {
         harness.add("admin-groups", Scenarios::adminGroups);
         harness.add("delete-records", Scenarios::deleteRecords);
         harness.add("describe-cluster", Scenarios::describeCluster);
+        Secured.addTo(harness);
         harness.main("Java", arguments, 4);
     }
 

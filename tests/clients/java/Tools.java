@@ -74,6 +74,7 @@ public final class Tools {
         harness.add("tool-api-versions", Tools::apiVersions);
         harness.add("tool-metadata-quorum", Tools::metadataQuorum);
         harness.add("tool-dump-log", Tools::dumpLog);
+        harness.add("tool-secured", bootstrap -> secured());
         // One at a time: the tools share standard input and output.
         harness.main("Kafka's tools", arguments, 1);
     }
@@ -339,5 +340,25 @@ public final class Tools {
         try (Stream<Path> all = Files.list(folder)) {
             return all.filter(path -> path.toString().endsWith(kind)).sorted().toList();
         }
+    }
+
+    /** A file for --command-config. */
+    private static String configFile(Map<String, Object> settings) throws Exception {
+        Path file = Files.createTempFile("tool-secured", ".properties");
+        file.toFile().deleteOnExit();
+        StringBuilder text = new StringBuilder();
+        settings.forEach((name, value) -> text.append(name).append('=').append(value).append('\n'));
+        return Files.writeString(file, text).toString();
+    }
+
+    private static void secured() throws Exception {
+        String module = "scram.ScramLoginModule";
+        String bootstrap = System.getenv("HIGHWATER_TEST_SASL_SSL");
+        String alice = configFile(Secured.withPassword("SASL_SSL", "SCRAM-SHA-512", module, "alice-secret"));
+        String topic = Harness.unique("tool-secured");
+        run(TopicCommand::main, "--bootstrap-server", bootstrap, "--command-config", alice, "--create", "--topic", topic);
+        run(ConsoleProducer::main, "told\n", 0, "--bootstrap-server", bootstrap, "--command-config", alice, "--topic", topic);
+        says(run(ConsoleConsumer::main, "--bootstrap-server", bootstrap, "--command-config", alice, "--topic", topic,
+            "--from-beginning", "--max-messages", "1", "--timeout-ms", "20000"), "told");
     }
 }

@@ -7,6 +7,7 @@ const { AssignerProtocol, CompressionTypes, ConfigResourceTypes, Kafka, logLevel
 const { version } = require('kafkajs/package.json')
 const codecs = require('./codecs')
 const { check, equal, eventually, main, refused, sleep, unique } = require('./harness')
+const secured = require('./secured')
 
 const kafkas = new Map()
 
@@ -438,6 +439,8 @@ const scenarios = {
     check(cluster.brokers.some(broker => broker.nodeId === cluster.controller), 'the controller is no node')
     equal(cluster.brokers.map(broker => `${broker.host}:${broker.port}`), [bootstrap], 'nodes')
   },
+
+  ...secured,
 }
 
 codecs.install().then(() => main(`KafkaJS ${version}`, scenarios))

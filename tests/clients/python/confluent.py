@@ -34,8 +34,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from scenarios import CODECS, check, equal, eventually, main, numbers, one_for_all, refused, scenario
-from scenarios import two_members, unique
+from scenarios import CODECS, PASSWORD, USER, WRONG_PASSWORD, check, equal, eventually, listener, main, numbers
+from scenarios import one_for_all, refused, scenario, tls_file, token, two_members, unique
 
 LIMIT = 20
 
@@ -522,6 +522,85 @@ def describe_cluster(bootstrap):
     check(cluster.cluster_id, "no cluster id")
     check(cluster.controller.id in {node.id for node in cluster.nodes}, "the controller is no node")
     equal([f"{node.host}:{node.port}" for node in cluster.nodes], [bootstrap], "nodes")
+
+
+def secured(protocol, **config):
+    config = {key.replace("_", "."): value for key, value in config.items()}
+    tls = {"ssl.ca.location": tls_file("ca.pem")} if protocol.endswith("SSL") else {}
+    return {"bootstrap.servers": listener(protocol), "security.protocol": protocol, **tls, **config}
+
+
+def round_trip(config):
+    """A record is written, and a member of a group reads it."""
+    topic = unique("confluent-secured")
+    errors = []
+    producer = Producer(config)
+    producer.produce(topic, b"told", on_delivery=lambda error, _: errors.append(error))
+    equal(producer.flush(LIMIT), 0, "undelivered records")
+    equal(errors, [None], "delivery")
+    consumer = Consumer({**config, "group.id": unique("secured"), "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    equal([message.value() for message in read(consumer, 1)], [b"told"], "values")
+    consumer.close()
+
+
+def refused_because(reason, config):
+    """The client tells its user this reason."""
+    told = []
+    consumer = Consumer({**config, "group.id": unique("refused"), "error_cb": lambda error: told.append(error)})
+    consumer.subscribe(["refused"])
+
+    def is_told():
+        consumer.poll(0.1)
+        return any(reason(error) for error in told)
+
+    eventually("the reason of the refusal", is_told)
+    consumer.close()
+
+
+def is_authentication(error):
+    return error.code() == KafkaError._AUTHENTICATION
+
+
+def logs_in(mechanism):
+    for protocol in ["SASL_PLAINTEXT", "SASL_SSL"]:
+        known = {"sasl_mechanism": mechanism, "sasl_username": USER}
+        round_trip(secured(protocol, **known, sasl_password=PASSWORD))
+        refused_because(is_authentication, secured(protocol, **known, sasl_password=WRONG_PASSWORD))
+
+
+@scenario
+def sasl_plain(_):
+    logs_in("PLAIN")
+
+
+@scenario
+def sasl_scram_sha_256(_):
+    logs_in("SCRAM-SHA-256")
+
+
+@scenario
+def sasl_scram_sha_512(_):
+    logs_in("SCRAM-SHA-512")
+
+
+@scenario
+def sasl_oauthbearer(_):
+    for protocol in ["SASL_PLAINTEXT", "SASL_SSL"]:
+
+        def bearer(name):
+            config = secured(protocol, sasl_mechanism="OAUTHBEARER")
+            return {**config, "oauth_cb": lambda _: (token(name), time.time() + 3600)}
+
+        round_trip(bearer("token"))
+        refused_because(is_authentication, bearer("strange-token"))
+
+
+@scenario
+def tls_client_certificate(_):
+    identity = {"ssl_certificate_location": tls_file("client.crt"), "ssl_key_location": tls_file("client.key")}
+    round_trip(secured("SSL", **identity))
+    refused_because(lambda error: "certificate required" in error.str(), secured("SSL"))
 
 
 main(f"confluent-kafka {confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]})")

@@ -13,10 +13,11 @@ from kafka import errors
 from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.structs import OffsetAndMetadata
 
-from scenarios import CODECS, check, equal, eventually, main, numbers, one_for_all, refused, scenario
-from scenarios import two_members, unique
+from scenarios import CODECS, PASSWORD, USER, WRONG_PASSWORD, check, equal, eventually, listener, main, numbers
+from scenarios import one_for_all, refused, scenario, tls_file, token, two_members, unique
 
 LIMIT = 20
 # A poll that ends just as an assignment comes makes this client (3.0.12) lose the assignment.
@@ -491,6 +492,79 @@ def describe_cluster(bootstrap):
     check(cluster["cluster_id"], "no cluster id")
     check(cluster["controller_id"] in {b["broker_id"] for b in cluster["brokers"]}, "the controller is no node")
     equal([f"{b['host']}:{b['port']}" for b in cluster["brokers"]], [bootstrap], "nodes")
+
+
+def secured(protocol, **config):
+    tls = {"ssl_cafile": tls_file("ca.pem")} if protocol.endswith("SSL") else {}
+    return {"bootstrap_servers": listener(protocol), "security_protocol": protocol, **tls, **config}
+
+
+def round_trip(config):
+    """A record is written, and a member of a group reads it."""
+    topic = unique("kafka-python-secured")
+    producer = KafkaProducer(**config)
+    producer.send(topic, b"told").get(LIMIT)
+    producer.close()
+    consumer = KafkaConsumer(topic, group_id=unique("secured"), auto_offset_reset="earliest", **config)
+    equal([record.value for record in read(consumer, 1)], [b"told"], "values")
+    consumer.close()
+
+
+def refused_login(config):
+    """This client (3.0.12) goes on trying and has one error for all reasons; they are in its log at best."""
+    def connect():
+        return KafkaAdminClient(bootstrap_timeout_ms=1000, **config)
+
+    refused("connecting", connect, fails_with(errors.KafkaTimeoutError))
+
+
+def logs_in(mechanism):
+    for protocol in ["SASL_PLAINTEXT", "SASL_SSL"]:
+        known = {"sasl_mechanism": mechanism, "sasl_plain_username": USER}
+        round_trip(secured(protocol, **known, sasl_plain_password=PASSWORD))
+        wrong = secured(protocol, **known, sasl_plain_password=WRONG_PASSWORD)
+        refused_login(wrong)
+
+
+@scenario
+def sasl_plain(_):
+    logs_in("PLAIN")
+
+
+@scenario
+def sasl_scram_sha_256(_):
+    logs_in("SCRAM-SHA-256")
+
+
+@scenario
+def sasl_scram_sha_512(_):
+    logs_in("SCRAM-SHA-512")
+
+
+class Bearer(AbstractTokenProvider):
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+    def token(self):
+        return token(self.name)
+
+
+@scenario
+def sasl_oauthbearer(_):
+    for protocol in ["SASL_PLAINTEXT", "SASL_SSL"]:
+
+        def bearer(name):
+            return secured(protocol, sasl_mechanism="OAUTHBEARER", sasl_oauth_token_provider=Bearer(name))
+
+        round_trip(bearer("token"))
+        refused_login(bearer("strange-token"))
+
+
+@scenario
+def tls_client_certificate(_):
+    round_trip(secured("SSL", ssl_certfile=tls_file("client.crt"), ssl_keyfile=tls_file("client.key")))
+    refused_login(secured("SSL"))
 
 
 main(f"kafka-python {kafka.__version__}")

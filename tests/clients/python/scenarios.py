@@ -4,6 +4,7 @@ A scenario is a function that takes the bootstrap address and raises when the br
 underscores, is a row of SCENARIOS.md. The program prints one line per scenario, `ok NAME` or `FAIL NAME: why`.
 """
 
+import os
 import sys
 import threading
 import time
@@ -71,6 +72,25 @@ def refused(what, action, is_expected):
         check(is_expected(error), f"{what}: refused with another error: {error!r}")
         return
     raise AssertionError(f"{what}: was not refused but gave {result!r}")
+
+
+# Whom the secured node knows; SCENARIOS.md tells of it.
+USER, PASSWORD, WRONG_PASSWORD = "alice", "alice-secret", "wrong-secret"
+
+
+def listener(protocol):
+    """The address of the secured node's listener."""
+    return os.environ[f"HIGHWATER_TEST_{protocol}"]
+
+
+def tls_file(name):
+    """The path of a certificate, key or token."""
+    return os.path.join(os.environ["HIGHWATER_TEST_TLS"], name)
+
+
+def token(name="token"):
+    with open(tls_file(name)) as file:
+        return file.read()
 
 
 def numbers(start, end, partitions=4):

@@ -41,6 +41,11 @@ func main() {
 		{"admin-groups", adminGroups},
 		{"delete-records", deleteRecords},
 		{"describe-cluster", describeCluster},
+		{"sasl-plain", saslPlain},
+		{"sasl-scram-sha-256", saslScramSha256},
+		{"sasl-scram-sha-512", saslScramSha512},
+		{"sasl-oauthbearer", saslOauthbearer},
+		{"tls-client-certificate", tlsClientCertificate},
 	})
 }
 

@@ -4,9 +4,12 @@ package scenario
 
 import (
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -74,6 +77,44 @@ func Unique(name string) string {
 		panic(err)
 	}
 	return name + "-" + hex.EncodeToString(tail)
+}
+
+// Whom the secured node knows; SCENARIOS.md tells of it.
+const (
+	User          = "alice"
+	Password      = "alice-secret"
+	WrongPassword = "wrong-secret"
+)
+
+// Listener is the address of the secured node's listener with this protocol.
+func Listener(protocol string) string {
+	return os.Getenv("HIGHWATER_TEST_" + protocol)
+}
+
+// TLSFile is the path of a certificate, key or token.
+func TLSFile(name string) string {
+	return filepath.Join(os.Getenv("HIGHWATER_TEST_TLS"), name)
+}
+
+// Token is what a token file holds.
+func Token(name string) string {
+	text, err := os.ReadFile(TLSFile(name))
+	Must(err, "token")
+	return string(text)
+}
+
+// TLS trusts the secured node's authority; withCertificate shows the client's own certificate, too.
+func TLS(withCertificate bool) *tls.Config {
+	authority, err := os.ReadFile(TLSFile("ca.pem"))
+	Must(err, "authority")
+	config := &tls.Config{RootCAs: x509.NewCertPool()}
+	Check(config.RootCAs.AppendCertsFromPEM(authority), "ca.pem holds no certificate")
+	if withCertificate {
+		certificate, err := tls.LoadX509KeyPair(TLSFile("client.crt"), TLSFile("client.key"))
+		Must(err, "certificate")
+		config.Certificates = []tls.Certificate{certificate}
+	}
+	return config
 }
 
 // Main carries out the scenarios that the arguments name, or all.
