@@ -191,6 +191,11 @@ public final class Tools {
         says(run(kafka.admin.ConfigCommand::main, "", 1, with(group, "--alter", "--add-config", "consumer.session.timeout.ms=500")),
             "consumer.session.timeout.ms");
         run(kafka.admin.ConfigCommand::main, with(group, "--alter", "--delete-config", "consumer.session.timeout.ms"));
+        String[] user = {"--bootstrap-server", bootstrap, "--entity-type", "users", "--entity-name", topic};
+        run(kafka.admin.ConfigCommand::main, with(user, "--alter", "--add-config", "SCRAM-SHA-256=[iterations=8192,password=secret]"));
+        says(run(kafka.admin.ConfigCommand::main, with(user, "--describe")), "SCRAM-SHA-256=iterations=8192");
+        run(kafka.admin.ConfigCommand::main, with(user, "--alter", "--delete-config", "SCRAM-SHA-256"));
+        Harness.check(!run(kafka.admin.ConfigCommand::main, with(user, "--describe")).contains("SCRAM-SHA-256=iterations"), "not deleted");
     }
 
     private static String[] with(String[] first, String... more) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use highwater_broker::{Limits, Node, Session, SessionInfo};
+use highwater_broker::{Limits, Node, SecurityProtocol, Session, SessionInfo};
 use highwater_types::Uuid;
 use highwater_wire::messages::create_topics_request::CreatableTopic;
 use highwater_wire::messages::offset_commit_request::{
@@ -12,6 +12,7 @@ use highwater_wire::messages::offset_commit_request::{
 use highwater_wire::messages::*;
 use highwater_wire::{ApiKey, ErrorCode, Request, RequestBody, ResponseBody};
 
+use crate::auth::client as auth;
 use crate::support::{Wire, batch, fetch_request, produce_request, start_with};
 
 pub(crate) const STANDARD_AUTHORIZER: (&str, &str) = (
@@ -542,5 +543,28 @@ async fn without_rules_about_a_resource_everybody_may_where_the_cluster_says_so(
         wire.produce("ruled", &["v"]).await.error_code,
         ErrorCode::TopicAuthorizationFailed.code()
     );
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_logs_in_may_do_what_the_rules_allow_that_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let properties = [STANDARD_AUTHORIZER, ("super.users", "User:tom")];
+    let (node, address) = auth::start(dir.path(), SecurityProtocol::SaslPlaintext, &properties).await;
+    let mut admin = Wire::connect(address).await;
+    assert_eq!(admin.log_in("tom", "secret").await.error_code, 0);
+    admin.create("prices", 1, &[]).await;
+    admin.create("orders", 1, &[]).await;
+    let creations = vec![crate::acls::creation("User:tim", 2, "prices", 4)];
+    let made = admin.call(3, CreateAclsRequest { creations }).await;
+    assert_eq!(made.results[0].error_code, 0);
+
+    let mut user = Wire::connect(address).await;
+    assert_eq!(user.log_in(auth::USER, auth::PASSWORD).await.error_code, 0);
+    let denied = ErrorCode::TopicAuthorizationFailed.code();
+    assert_eq!(user.produce("prices", &["v"]).await.error_code, 0);
+    assert_eq!(user.fetch("prices", 0).await.error_code, denied);
+    assert_eq!(user.produce("orders", &["v"]).await.error_code, denied);
+    assert_eq!(admin.fetch("prices", 0).await.error_code, 0);
     node.shutdown().await.unwrap();
 }
