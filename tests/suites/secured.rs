@@ -20,7 +20,7 @@ pub(crate) struct Secured {
 }
 
 impl Secured {
-    /// Starts a node that knows alice by password, token and certificate.
+    /// Starts a node that knows alice by password, token and certificate, and lets her do everything.
     pub(crate) fn start(folder: &Path) -> Result<Self> {
         let pki = Pki::create(&folder.join("tls"))?;
         let users = folder.join("users.toml");
@@ -33,6 +33,10 @@ impl Secured {
             .map(|protocol| format!("\"{protocol}://127.0.0.1:0\""))
             .join(", ");
         let properties = [
+            (
+                "authorizer.class.name",
+                "org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned(),
+            ),
             ("group.initial.rebalance.delay.ms", "0".to_owned()),
             ("highwater.sasl.users.file", users.display().to_string()),
             (
@@ -46,6 +50,7 @@ impl Secured {
             ("ssl.client.auth", "required".to_owned()),
             ("ssl.keystore.location", file("broker.pem")),
             ("ssl.truststore.location", file("ca.pem")),
+            ("super.users", "User:alice;User:CN=alice".to_owned()),
         ]
         .map(|(name, value)| format!("\"{name}\" = \"{value}\"\n"))
         .concat();

@@ -18,6 +18,7 @@ import org.apache.kafka.common.utils.Exit;
 import org.apache.kafka.storage.internals.checkpoint.LeaderEpochCheckpointFile;
 import org.apache.kafka.storage.internals.checkpoint.PartitionMetadataFile;
 import org.apache.kafka.storage.internals.log.LogDirFailureChannel;
+import org.apache.kafka.tools.AclCommand;
 import org.apache.kafka.tools.BrokerApiVersionsCommand;
 import org.apache.kafka.tools.ConsoleProducer;
 import org.apache.kafka.tools.ConsumerPerformance;
@@ -365,5 +366,23 @@ public final class Tools {
         run(ConsoleProducer::main, "told\n", 0, "--bootstrap-server", bootstrap, "--command-config", alice, "--topic", topic);
         says(run(ConsoleConsumer::main, "--bootstrap-server", bootstrap, "--command-config", alice, "--topic", topic,
             "--from-beginning", "--max-messages", "1", "--timeout-ms", "20000"), "told");
+        run(kafka.admin.ConfigCommand::main, "--bootstrap-server", bootstrap, "--command-config", alice, "--alter",
+            "--entity-type", "users", "--entity-name", "bob", "--add-config", "SCRAM-SHA-256=[password=bob-secret]");
+        Map<String, Object> bob = Secured.withPassword("SASL_SSL", "SCRAM-SHA-256", module, "bob-secret");
+        bob.computeIfPresent("sasl.jaas.config", (name, value) -> value.toString().replace("alice", "bob"));
+        String bobs = configFile(bob);
+        String[] read = {"--bootstrap-server", bootstrap, "--command-config", bobs, "--topic", topic, "--from-beginning",
+            "--max-messages", "1", "--timeout-ms", "5000", "--group", topic};
+        // Refused reading shows in what the tool says, not in its exit code.
+        String refused = "Topic authorization failed for topics [" + topic + "]";
+        says(run(ConsoleConsumer::main, read), refused, "Processed a total of 0 messages");
+        String[] rules = {"--bootstrap-server", bootstrap, "--command-config", alice};
+        says(run(AclCommand::main, with(rules, "--add", "--allow-principal", "User:bob", "--operation", "Read", "--topic", topic,
+            "--group", topic)), "User:bob");
+        says(run(AclCommand::main, with(rules, "--list", "--topic", topic)), "principal=User:bob", "operation=READ");
+        says(run(ConsoleConsumer::main, read), "told");
+        run(AclCommand::main, with(rules, "--remove", "--force", "--allow-principal", "User:bob", "--operation", "Read", "--topic",
+            topic, "--group", topic));
+        says(run(ConsoleConsumer::main, read), refused);
     }
 }
