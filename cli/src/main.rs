@@ -11,6 +11,7 @@ mod dump;
 mod exit;
 mod group;
 mod http;
+mod log;
 mod metrics;
 mod node;
 mod open_files;
@@ -23,11 +24,12 @@ mod topic;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use highwater_broker::LogLevels;
 use highwater_client::ClientConfig;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, ServerConfig};
 use crate::output::{Format, Output};
@@ -141,7 +143,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dump(args) => return dump::run(args, &output),
         _ => {}
     }
-    start_log(&cli, server.as_ref());
+    let log_levels = start_log(&cli, server.as_ref());
     if matches!(cli.command, Command::Dev(_)) || server.is_some() {
         open_files::raise_limit();
     }
@@ -149,15 +151,15 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(run(cli, server))?;
+    runtime.block_on(run(cli, server, log_levels))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(cli: Cli, server: Option<ServerConfig>) -> anyhow::Result<()> {
+async fn run(cli: Cli, server: Option<ServerConfig>, log_levels: Arc<dyn LogLevels>) -> anyhow::Result<()> {
     let output = Output::new(cli.global.output);
     match cli.command {
-        Command::Dev(args) => node::dev(args).await,
-        Command::Server(args) => node::server(&args, server).await,
+        Command::Dev(args) => node::dev(args, log_levels).await,
+        Command::Server(args) => node::server(&args, server, log_levels).await,
         Command::CheckConfig(_) | Command::Dump(_) => unreachable!("they end before the runtime starts"),
         Command::Topic(command) => topic::run(command, &cluster::connect(&cli.global).await?, &output).await,
         Command::Produce(args) => {
@@ -176,7 +178,7 @@ async fn run(cli: Cli, server: Option<ServerConfig>) -> anyhow::Result<()> {
 }
 
 /// A node logs what it does; a command that asks a question logs only what a person should look at.
-fn start_log(cli: &Cli, server: Option<&ServerConfig>) {
+fn start_log(cli: &Cli, server: Option<&ServerConfig>) -> Arc<dyn LogLevels> {
     let default = match cli.command {
         Command::Dev(_) | Command::Server(_) | Command::Connect(connect::ConnectCommand::Run { .. }) => {
             "info,openraft=warn,sqlx=warn"
@@ -185,15 +187,6 @@ fn start_log(cli: &Cli, server: Option<&ServerConfig>) {
     };
     let configured = server.map(|config| config.log_level.as_str());
     let directives = cli.global.log.as_deref().or(configured).unwrap_or(default);
-    let filter = EnvFilter::builder().parse(directives).unwrap_or_else(|error| {
-        eprintln!("warning: --log {directives}: {error}; logging at info");
-        EnvFilter::new("info")
-    });
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match server.map(|config| config.log_format) {
-        Some(LogFormat::Json) => log.json().flatten_event(true).init(),
-        Some(LogFormat::Text) | None => log.with_ansi(output::is_colourful(&std::io::stderr())).init(),
-    }
+    let format = server.map_or(LogFormat::Text, |config| config.log_format);
+    log::start(directives, format)
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use highwater_broker::{Limits, ListenerConfig, SecurityProtocol};
+use highwater_broker::{Limits, ListenerConfig, LogLevels, SecurityProtocol};
 use highwater_client::Client;
 use highwater_connect::{Document, Plugins, RestServer, Worker, WorkerConfig, check, process_environment};
 use highwater_embedded::{Embedded, EmbeddedConfig, KAFKA_LISTENER};
@@ -110,7 +110,7 @@ fn property(text: &str) -> Result<(String, String), String> {
 /// How long connectors and listeners may take to end when the disk has failed under them.
 const STOP_AFTER_FAILURE: std::time::Duration = std::time::Duration::from_secs(5);
 
-pub(crate) async fn dev(args: DevArgs) -> Result<()> {
+pub(crate) async fn dev(args: DevArgs, log_levels: Arc<dyn LogLevels>) -> Result<()> {
     let DevArgs {
         data_dir,
         kafka,
@@ -123,7 +123,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<()> {
     // One person at a time works with a development node: groups need not wait for more members.
     let mut all = BTreeMap::from([("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())]);
     all.extend(properties);
-    serve(ServerConfig {
+    let settings = ServerConfig {
         data_dir,
         connectors,
         kafka: vec![ListenerConfig {
@@ -139,24 +139,28 @@ pub(crate) async fn dev(args: DevArgs) -> Result<()> {
         log_format: LogFormat::Text,
         limits: Limits::default(),
         properties: all,
-    })
-    .await
+    };
+    serve(settings, log_levels).await
 }
 
 /// Runs a node until it is told to stop. Its configuration is read before, since it says how to log.
-pub(crate) async fn server(args: &ServerArgs, config: Option<ServerConfig>) -> Result<()> {
+pub(crate) async fn server(
+    args: &ServerArgs,
+    config: Option<ServerConfig>,
+    log_levels: Arc<dyn LogLevels>,
+) -> Result<()> {
     match config {
-        Some(config) => serve(config).await,
+        Some(config) => serve(config, log_levels).await,
         None => line(args.page().unwrap_or_default().trim_end()),
     }
 }
 
-async fn serve(settings: ServerConfig) -> Result<()> {
+async fn serve(settings: ServerConfig, log_levels: Arc<dyn LogLevels>) -> Result<()> {
     let started = Instant::now();
     // From here on a signal means a clean stop, even one that comes before everything is up.
     let stop = tokio::spawn(shutdown::requested());
     let metrics = Metrics::install()?;
-    let node = Arc::new(start_log(&settings).await?);
+    let node = Arc::new(start_log(&settings, log_levels).await?);
     let parts = match start_parts(&settings, &node, metrics).await {
         Ok(parts) => parts,
         Err(error) => {
@@ -203,11 +207,12 @@ fn kafka_addresses(settings: &ServerConfig, node: &Embedded) -> String {
     bound.collect::<Vec<_>>().join(",")
 }
 
-async fn start_log(settings: &ServerConfig) -> Result<Embedded> {
+async fn start_log(settings: &ServerConfig, log_levels: Arc<dyn LogLevels>) -> Result<Embedded> {
     let mut config = EmbeddedConfig::new(&settings.data_dir);
     config.listeners.clone_from(&settings.kafka);
     config.properties.clone_from(&settings.properties);
     config.limits = settings.limits.clone();
+    config.log_levels = Some(log_levels);
     Embedded::start(config).await.context("the node does not start")
 }
 

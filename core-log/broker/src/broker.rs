@@ -18,6 +18,7 @@ use crate::groups::{GroupHost, OFFSETS_TOPIC};
 use crate::limits::Limits;
 use crate::log::space::SpaceGuard;
 use crate::log::table::PartitionTable;
+use crate::log_levels::LogLevels;
 use crate::metadata::MetadataQuorum;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quotas;
@@ -63,6 +64,7 @@ pub(crate) struct Broker {
     pub(crate) sent_files: Arc<Semaphore>,
     pub(crate) denials: Denials,
     pub(crate) telemetry: Telemetry,
+    pub(crate) log_levels: Option<Arc<dyn LogLevels>>,
     /// How long opening all logs took, once they are open.
     pub(crate) recovery_took: OnceLock<Duration>,
     /// Wakes everything that waits: long polls, joins, timers.

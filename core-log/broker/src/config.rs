@@ -10,6 +10,7 @@ use highwater_storage::{Disk, StdDisk};
 use highwater_types::BrokerId;
 
 use crate::limits::Limits;
+use crate::log_levels::LogLevels;
 
 /// What protects a listener, by Kafka's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,6 +101,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Where the files are: the machine's disk, or one that a test has under control.
     pub disk: Arc<dyn Disk>,
+    /// Where the process logs to, so that administrators can change levels; without it such requests are refused.
+    pub log_levels: Option<Arc<dyn LogLevels>>,
 }
 
 impl NodeConfig {
@@ -112,6 +115,7 @@ impl NodeConfig {
             properties: BTreeMap::new(),
             limits: Limits::default(),
             disk: StdDisk::shared(),
+            log_levels: None,
         }
     }
 

@@ -214,10 +214,11 @@ impl From<AlterError> for ApiError {
             AlterError::Config(ConfigError::NullValue { .. }) => ErrorCode::InvalidRequest,
             AlterError::Config(config) => config_code(config),
             AlterError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
-            AlterError::UnknownBroker { .. } | AlterError::InvalidGroup | AlterError::DuplicateInRequest => {
-                ErrorCode::InvalidRequest
-            }
-            AlterError::TooManyGroups => ErrorCode::PolicyViolation,
+            AlterError::UnknownBroker { .. }
+            | AlterError::InvalidGroup
+            | AlterError::InvalidSubscription
+            | AlterError::DuplicateInRequest => ErrorCode::InvalidRequest,
+            AlterError::TooManyGroups | AlterError::TooManySubscriptions => ErrorCode::PolicyViolation,
             _ => ErrorCode::UnknownServerError,
         };
         ApiError::new(code, error.to_string())

@@ -18,6 +18,7 @@ pub(crate) mod groups;
 mod leader_hints;
 pub(crate) mod list_offsets;
 pub(crate) mod log_dirs;
+mod logger_configs;
 pub(crate) mod metadata;
 pub(crate) mod produce;
 pub(crate) mod producer_ids;

@@ -18,6 +18,7 @@
 
 pub mod config;
 pub mod limits;
+pub mod log_levels;
 pub mod metric_defs;
 
 #[cfg(feature = "testing")]
@@ -57,6 +58,7 @@ pub use config::{ListenerConfig, NodeConfig, SecurityProtocol, UnknownProtocol};
 pub use error::{MetadataError, NodeError, ProposeError};
 pub use exposition::{Exposition, Family};
 pub use limits::Limits;
+pub use log_levels::{LogLevel, LogLevels, Logger, ROOT_LOGGER};
 pub use metadata::inspect::{METADATA_FILES, inspect_metadata};
 pub use node::Node;
 pub use session::{Session, SessionClosed, SessionInfo};

@@ -415,6 +415,7 @@ async fn serve(
         quotas: Quotas::new(&settings),
         denials: Denials::default(),
         telemetry,
+        log_levels: config.log_levels.clone(),
         recovery_took: OnceLock::new(),
         settings,
         stopping,

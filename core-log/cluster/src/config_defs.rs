@@ -1,4 +1,4 @@
-//! The registry of configuration keys: one table for topics, one for brokers, one for groups.
+//! The registry of configuration keys: one table each for topics, brokers, groups and subscriptions to client metrics.
 //!
 //! Names, types, defaults and bounds are Kafka's (4.x), so that habits, files and tools carry over; the descriptions are
 //! our own. Everything that validates, lists or documents a key loops over these tables: CreateTopics, DescribeConfigs,
@@ -11,11 +11,15 @@
 //! key is a row of the broker table. A test loops over the tables for each of them.
 
 mod broker;
+mod client_metrics;
 mod group;
 mod suggest;
 mod topic;
 
-pub use self::{broker::BROKER_CONFIGS, group::GROUP_CONFIGS, suggest::nearest, topic::TOPIC_CONFIGS};
+pub use self::{
+    broker::BROKER_CONFIGS, client_metrics::CLIENT_METRICS_CONFIGS, group::GROUP_CONFIGS, suggest::nearest,
+    topic::TOPIC_CONFIGS,
+};
 
 /// How a value is written, with Kafka's type names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,6 +55,15 @@ pub enum Check {
     OneOf(&'static [&'static str]),
     /// A list whose items are among these words, none twice.
     EachOneOf(&'static [&'static str]),
+    /// A list of bounded size.
+    Items {
+        /// How many items at most.
+        most: usize,
+        /// How long one may be.
+        most_bytes: usize,
+    },
+    /// A list of `attribute=pattern` items about clients.
+    ClientPatterns,
 }
 
 /// Whether a key can change while the broker runs. Topic keys always can.
@@ -71,6 +84,8 @@ pub enum ConfigScope {
     Broker,
     /// Keys of one consumer group.
     Group,
+    /// Keys of one subscription to the metrics of clients.
+    ClientMetrics,
 }
 
 impl ConfigScope {
@@ -80,6 +95,7 @@ impl ConfigScope {
             ConfigScope::Topic => "topic",
             ConfigScope::Broker => "broker",
             ConfigScope::Group => "group",
+            ConfigScope::ClientMetrics => "client metrics",
         }
     }
 
@@ -89,6 +105,7 @@ impl ConfigScope {
             ConfigScope::Topic => TOPIC_CONFIGS,
             ConfigScope::Broker => BROKER_CONFIGS,
             ConfigScope::Group => GROUP_CONFIGS,
+            ConfigScope::ClientMetrics => CLIENT_METRICS_CONFIGS,
         }
     }
 
@@ -283,6 +300,13 @@ impl ConfigDef {
                 "expected a comma-separated list out of {}, none twice",
                 words.join(", ")
             ),
+            Check::Items { most, most_bytes } => {
+                format!("expected {noun} of at most {most} items, none longer than {most_bytes} bytes")
+            }
+            Check::ClientPatterns => "expected client_id=PATTERN or the like, separated by commas; attributes are \
+                                      those of KIP-714, patterns are regular expressions without look-around and \
+                                      back-references, of at most 1024 bytes"
+                .to_owned(),
         }
     }
 }
@@ -310,7 +334,18 @@ impl Check {
                 .iter()
                 .enumerate()
                 .all(|(position, item)| words.contains(&item.as_str()) && !items[..position].contains(item)),
-            (Check::Fraction | Check::OneOf(_) | Check::EachOneOf(_), _) => false,
+            (Check::Items { most, most_bytes }, ConfigValue::List(items)) => {
+                items.len() <= most && items.iter().all(|item| item.len() <= most_bytes)
+            }
+            (Check::ClientPatterns, ConfigValue::List(items)) => client_metrics::are_patterns(items),
+            (
+                Check::Fraction
+                | Check::OneOf(_)
+                | Check::EachOneOf(_)
+                | Check::Items { .. }
+                | Check::ClientPatterns,
+                _,
+            ) => false,
         }
     }
 }
@@ -328,7 +363,12 @@ pub fn split_list(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const SCOPES: [ConfigScope; 3] = [ConfigScope::Topic, ConfigScope::Broker, ConfigScope::Group];
+    const SCOPES: [ConfigScope; 4] = [
+        ConfigScope::Topic,
+        ConfigScope::Broker,
+        ConfigScope::Group,
+        ConfigScope::ClientMetrics,
+    ];
 
     #[test]
     fn tables_are_sorted_and_free_of_duplicates() {

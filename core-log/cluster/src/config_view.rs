@@ -48,6 +48,8 @@ pub enum ConfigSource {
     StaticBroker,
     /// From the registry (code 5).
     Default,
+    /// Set on the subscription to client metrics (code 7).
+    ClientMetrics,
     /// Set on the group (code 8).
     Group,
 }
@@ -61,6 +63,7 @@ impl ConfigSource {
             ConfigSource::DynamicDefaultBroker => 3,
             ConfigSource::StaticBroker => 4,
             ConfigSource::Default => 5,
+            ConfigSource::ClientMetrics => 7,
             ConfigSource::Group => 8,
         }
     }
@@ -126,10 +129,20 @@ impl ConfigView<'_> {
 
     /// Every config of a consumer group, whether or not there is one of this name.
     pub fn group(&self, group: &str) -> Vec<ResolvedConfig> {
-        let set = self.image.configs(&ConfigResource::Group(group.to_owned()));
-        let rows = ConfigScope::Group.table().iter();
+        self.of_resource(&ConfigResource::Group(group.to_owned()), ConfigSource::Group)
+    }
+
+    /// Every config of a subscription to client metrics, whether or not there is one of this name.
+    pub fn client_metrics(&self, name: &str) -> Vec<ResolvedConfig> {
+        let resource = ConfigResource::ClientMetrics(name.to_owned());
+        self.of_resource(&resource, ConfigSource::ClientMetrics)
+    }
+
+    fn of_resource(&self, resource: &ConfigResource, source: ConfigSource) -> Vec<ResolvedConfig> {
+        let set = self.image.configs(resource);
+        let rows = resource.scope().table().iter();
         rows.map(|def| {
-            let own = set.get(def.name).map(|value| (ConfigSource::Group, value));
+            let own = set.get(def.name).map(|value| (source, value));
             self.resolve(def, own, def.synonyms)
         })
         .collect()

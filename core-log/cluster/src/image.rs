@@ -90,6 +90,8 @@ pub enum ConfigResource {
     AllBrokers,
     /// A consumer group, which need not exist.
     Group(String),
+    /// A subscription to the metrics of clients, which exists as long as it has configs.
+    ClientMetrics(String),
 }
 
 impl Default for MetadataImage {
@@ -164,7 +166,24 @@ impl MetadataImage {
             .range(first..)
             .filter_map(|(resource, _)| match resource {
                 ConfigResource::Group(name) => Some(name.as_str()),
-                ConfigResource::Topic(_) | ConfigResource::Broker(_) | ConfigResource::AllBrokers => None,
+                ConfigResource::Topic(_)
+                | ConfigResource::Broker(_)
+                | ConfigResource::AllBrokers
+                | ConfigResource::ClientMetrics(_) => None,
+            })
+    }
+
+    /// The subscriptions to the metrics of clients.
+    pub fn client_metrics_subscriptions(&self) -> impl Iterator<Item = &str> {
+        let first = ConfigResource::ClientMetrics(String::new());
+        self.configs
+            .range(first..)
+            .filter_map(|(resource, _)| match resource {
+                ConfigResource::ClientMetrics(name) => Some(name.as_str()),
+                ConfigResource::Topic(_)
+                | ConfigResource::Broker(_)
+                | ConfigResource::AllBrokers
+                | ConfigResource::Group(_) => None,
             })
     }
 
@@ -330,6 +349,7 @@ impl ConfigResource {
             ConfigResource::Broker(id) => ConfigResourceName::Broker(id.get()),
             ConfigResource::AllBrokers => ConfigResourceName::AllBrokers,
             ConfigResource::Group(name) => ConfigResourceName::Group(name.clone()),
+            ConfigResource::ClientMetrics(name) => ConfigResourceName::ClientMetrics(name.clone()),
         }
     }
 }

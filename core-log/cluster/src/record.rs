@@ -156,6 +156,8 @@ pub enum ConfigResourceName {
     AllBrokers,
     /// A consumer group.
     Group(String),
+    /// A subscription to the metrics of clients.
+    ClientMetrics(String),
 }
 
 /// See [`MetadataRecord::ProducerIdBlock`].
@@ -352,6 +354,11 @@ mod tests {
                 key: "log.retention.ms".into(),
                 value: None,
             }),
+            MetadataRecord::Config(ConfigRecord {
+                resource: ConfigResourceName::ClientMetrics("slow clients".into()),
+                key: "interval.ms".into(),
+                value: Some("60000".into()),
+            }),
             MetadataRecord::ProducerIdBlock(ProducerIdBlockRecord {
                 first_producer_id: 0,
                 next_producer_id: 1000,
@@ -403,6 +410,7 @@ mod tests {
             {"remove_topic.1":{"topic_id":"01020304-0506-0708-090a-0b0c0d0e0f10"}}
             {"config.1":{"resource":{"topic":"prices"},"key":"retention.ms","value":"1"}}
             {"config.1":{"resource":"all_brokers","key":"log.retention.ms","value":null}}
+            {"config.1":{"resource":{"client_metrics":"slow clients"},"key":"interval.ms","value":"60000"}}
             {"producer_id_block.1":{"first_producer_id":0,"next_producer_id":1000}}
             {"client_quota.1":{"user":"default","client_id":{"named":"app"},"key":"request_percentage","limit":"12.5"}}
             {"scram_credential.1":{"user":"ann","mechanism":"sha_256","credential":{"iterations":4096,"salt":"000f","stored_key":"a0","server_key":"ff"}}}

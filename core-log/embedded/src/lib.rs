@@ -30,7 +30,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use highwater_broker::{Limits, ListenerConfig, Node, NodeConfig, NodeError, SecurityProtocol, SessionInfo};
+use highwater_broker::{
+    Limits, ListenerConfig, LogLevels, Node, NodeConfig, NodeError, SecurityProtocol, SessionInfo,
+};
 use highwater_client::{Client, ClientConfig, ClientError};
 
 pub use self::transport::SessionTransport;
@@ -52,6 +54,8 @@ pub struct EmbeddedConfig {
     pub properties: BTreeMap<String, String>,
     /// Bounds on what clients can make the node hold.
     pub limits: Limits,
+    /// Where the process logs to, so that administrators can change levels; without it such requests are refused.
+    pub log_levels: Option<Arc<dyn LogLevels>>,
 }
 
 impl EmbeddedConfig {
@@ -64,6 +68,7 @@ impl EmbeddedConfig {
             listeners: Vec::new(),
             properties: BTreeMap::from([at_once]),
             limits: Limits::default(),
+            log_levels: None,
         }
     }
 
@@ -84,6 +89,7 @@ impl EmbeddedConfig {
             listeners: self.listeners,
             properties: self.properties,
             limits: self.limits,
+            log_levels: self.log_levels,
             ..NodeConfig::new(self.data_dir)
         }
     }

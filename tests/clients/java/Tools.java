@@ -20,6 +20,7 @@ import org.apache.kafka.storage.internals.checkpoint.PartitionMetadataFile;
 import org.apache.kafka.storage.internals.log.LogDirFailureChannel;
 import org.apache.kafka.tools.AclCommand;
 import org.apache.kafka.tools.BrokerApiVersionsCommand;
+import org.apache.kafka.tools.ClientMetricsCommand;
 import org.apache.kafka.tools.ConsoleProducer;
 import org.apache.kafka.tools.ConsumerPerformance;
 import org.apache.kafka.tools.DeleteRecordsCommand;
@@ -64,6 +65,8 @@ public final class Tools {
         Harness harness = new Harness();
         harness.add("tool-topics", Tools::topics);
         harness.add("tool-configs", Tools::configs);
+        harness.add("tool-log-levels", Tools::logLevels);
+        harness.add("tool-client-metrics", Tools::clientMetrics);
         harness.add("tool-console", Tools::console);
         harness.add("tool-consumer-groups", Tools::consumerGroups);
         harness.add("tool-perf", Tools::perf);
@@ -197,6 +200,34 @@ public final class Tools {
         says(run(kafka.admin.ConfigCommand::main, with(user, "--describe")), "SCRAM-SHA-256=iterations=8192");
         run(kafka.admin.ConfigCommand::main, with(user, "--alter", "--delete-config", "SCRAM-SHA-256"));
         Harness.check(!run(kafka.admin.ConfigCommand::main, with(user, "--describe")).contains("SCRAM-SHA-256=iterations"), "not deleted");
+    }
+
+    private static void logLevels(String bootstrap) throws Exception {
+        String logger = "highwater_client.producer";
+        String[] of = {"--bootstrap-server", bootstrap, "--entity-type", "broker-loggers", "--entity-name", "1"};
+        String before = run(kafka.admin.ConfigCommand::main, with(of, "--describe"));
+        says(before, "root=", logger + "=", "highwater_storage=");
+        run(kafka.admin.ConfigCommand::main, with(of, "--alter", "--add-config", logger + "=TRACE,sqlx=FATAL"));
+        says(run(kafka.admin.ConfigCommand::main, with(of, "--describe")), logger + "=TRACE", "sqlx=FATAL");
+        run(kafka.admin.ConfigCommand::main, with(of, "--alter", "--delete-config", logger + ",sqlx"));
+        String after = run(kafka.admin.ConfigCommand::main, with(of, "--describe"));
+        Harness.check(after.equals(before), "as it was: " + before + " and not: " + after);
+        says(run(kafka.admin.ConfigCommand::main, "", 1, with(of, "--alter", "--add-config", logger + "=LOUD")), "LOUD");
+        says(run(kafka.admin.ConfigCommand::main, "", 1, with(of, "--alter", "--add-config", "nobody=INFO")), "nobody");
+    }
+
+    private static void clientMetrics(String bootstrap) throws Exception {
+        String name = Harness.unique("tool-client-metrics");
+        String[] all = {"--bootstrap-server", bootstrap};
+        String[] of = with(all, "--name", name);
+        run(ClientMetricsCommand::main, with(of, "--alter", "--interval", "60000", "--metrics", "org.apache.kafka.producer.",
+            "--match", "client_software_name=apache-kafka-java"));
+        says(run(ClientMetricsCommand::main, with(all, "--list")), name);
+        says(run(ClientMetricsCommand::main, with(of, "--describe")), "interval.ms=60000", "metrics=org.apache.kafka.producer.",
+            "match=client_software_name=apache-kafka-java");
+        says(run(ClientMetricsCommand::main, "", 1, with(of, "--alter", "--interval", "1")), "interval.ms");
+        run(ClientMetricsCommand::main, with(of, "--delete"));
+        Harness.check(!run(ClientMetricsCommand::main, with(all, "--list")).contains(name), "deleted: " + name);
     }
 
     private static String[] with(String[] first, String... more) {

@@ -13,8 +13,7 @@ use crate::broker::Broker;
 /// From this version on a request names the kinds it wants.
 const FIRST_WITH_KINDS: i16 = 1;
 
-/// The resources of the kinds asked for, or of all kinds; of groups those that have configs of their own. Nobody
-/// subscribes to client metrics here.
+/// The resources of the kinds asked for, or of all kinds; of groups those that have configs of their own.
 pub(crate) fn handle(
     broker: &Arc<Broker>,
     version: i16,
@@ -52,6 +51,8 @@ pub(crate) fn handle(
     );
     list(BROKER_LOGGER, brokers.clone());
     list(BROKER, brokers);
+    let subscriptions = image.client_metrics_subscriptions();
+    list(CLIENT_METRICS, subscriptions.map(str::to_owned).collect());
     list(GROUP, image.configured_groups().map(str::to_owned).collect());
     ListConfigResourcesResponse {
         config_resources,

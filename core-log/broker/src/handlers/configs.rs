@@ -1,6 +1,6 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs (semantic 20, KIP-133, KIP-226, KIP-339).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -21,6 +21,7 @@ use highwater_wire::messages::{
     incremental_alter_configs_request, incremental_alter_configs_response,
 };
 
+use super::logger_configs;
 use crate::broker::Broker;
 use crate::error::ApiError;
 
@@ -44,8 +45,8 @@ pub(crate) fn describe(broker: &Arc<Broker>, request: DescribeConfigsRequest) ->
         .into_iter()
         // A resource named again and again would make a long answer out of a short request.
         .filter(|resource| answered.insert((resource.resource_type, resource.resource_name.clone())))
-        .map(|resource| match resolve(broker, &image, &resource) {
-            Ok(configs) => described(resource, configs, detail),
+        .map(|resource| match rows(broker, &image, &resource, detail) {
+            Ok(configs) => described(resource, configs),
             Err(error) => DescribeConfigsResult {
                 error_code: error.code.code(),
                 error_message: Some(error.message.into()),
@@ -81,6 +82,7 @@ fn resolve(
     match requested.find(image)? {
         ConfigResource::Topic(name) => Ok(view.topic(&name)),
         ConfigResource::Group(name) => Ok(view.group(&name)),
+        ConfigResource::ClientMetrics(name) => Ok(view.client_metrics(&name)),
         ConfigResource::AllBrokers => Ok(view.all_brokers()),
         ConfigResource::Broker(id) if id == broker.node_id => Ok(view.broker()),
         ConfigResource::Broker(id) => {
@@ -90,17 +92,29 @@ fn resolve(
     }
 }
 
+fn rows(
+    broker: &Broker,
+    image: &MetadataImage,
+    resource: &DescribeConfigsResource,
+    detail: Detail,
+) -> Result<Vec<DescribeConfigsResourceResult>, ApiError> {
+    if resource.resource_type == BROKER_LOGGER {
+        return logger_configs::describe(broker, &resource.resource_name);
+    }
+    let configs = resolve(broker, image, resource)?.into_iter();
+    Ok(configs.map(|config| row(config, detail)).collect())
+}
+
 fn described(
     resource: DescribeConfigsResource,
-    configs: Vec<ResolvedConfig>,
-    detail: Detail,
+    mut configs: Vec<DescribeConfigsResourceResult>,
 ) -> DescribeConfigsResult {
-    let wanted = resource.configuration_keys.unwrap_or_default();
-    let configs = configs
+    let wanted: BTreeSet<_> = resource
+        .configuration_keys
+        .unwrap_or_default()
         .into_iter()
-        .filter(|config| wanted.is_empty() || wanted.iter().any(|key| key == config.def.name))
-        .map(|config| row(config, detail))
         .collect();
+    configs.retain(|config| wanted.is_empty() || wanted.contains(&config.name));
     DescribeConfigsResult {
         error_code: ErrorCode::None.code(),
         error_message: None,
@@ -145,17 +159,15 @@ fn requested(resource_type: i8, name: &str) -> Result<RequestedResource, ApiErro
     match resource_type {
         TOPIC => Ok(RequestedResource::Topic(name.to_owned())),
         BROKER => Ok(RequestedResource::Broker(name.to_owned())),
-        BROKER_LOGGER => {
-            let message = "log levels are chosen when the node starts (RUST_LOG), not by config";
-            Err(ApiError::new(ErrorCode::InvalidRequest, message))
-        }
+        // Levels are no metadata; what is not replaced comes another way.
+        BROKER_LOGGER => Err(logger_configs::not_replaceable()),
         GROUP => Ok(RequestedResource::Group(name.to_owned())),
-        CLIENT_METRICS => {
-            let message = "clients cannot subscribe to send their metrics here";
-            Err(ApiError::new(ErrorCode::InvalidRequest, message))
-        }
+        CLIENT_METRICS => Ok(RequestedResource::ClientMetrics(name.to_owned())),
         other => {
-            let message = format!("no resource is of type {other}; use topic (2), broker (4) or group (32)");
+            let message = format!(
+                "no resource is of type {other}; use topic (2), broker (4), loggers of a broker (8), client metrics \
+                 (16) or group (32)"
+            );
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
         }
     }
@@ -169,7 +181,12 @@ pub(crate) async fn alter(
     broker: &Arc<Broker>,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let changes = request.resources.into_iter().map(|resource| {
+    let (loggers, others): (Vec<_>, Vec<_>) = request
+        .resources
+        .into_iter()
+        .partition(|resource| resource.resource_type == BROKER_LOGGER);
+    let mut altered = alter_loggers(broker, &loggers, request.validate_only);
+    let changes = others.into_iter().map(|resource| {
         let (kind, name) = (resource.resource_type, resource.resource_name);
         let change = requested(kind, &name).and_then(|requested| {
             let operations: Result<_, ApiError> = resource.configs.into_iter().map(operation).collect();
@@ -182,7 +199,7 @@ pub(crate) async fn alter(
     });
     let bounds = GroupBounds::of(&broker.settings);
     let decide = |image: &_, changes: &[_]| decide::incremental_alter_configs(image, changes, &bounds);
-    let altered = commit(broker, changes.collect(), request.validate_only, decide).await;
+    altered.extend(commit(broker, changes.collect(), request.validate_only, decide).await);
     let responses = altered
         .into_iter()
         .map(|(resource_type, resource_name, result)| {
@@ -199,6 +216,29 @@ pub(crate) async fn alter(
         responses,
         ..Default::default()
     }
+}
+
+fn alter_loggers(
+    broker: &Broker,
+    resources: &[incremental_alter_configs_request::AlterConfigsResource],
+    validate_only: bool,
+) -> Vec<Altered> {
+    let mut times: BTreeMap<&ByteString, usize> = BTreeMap::new();
+    for resource in resources {
+        *times.entry(&resource.resource_name).or_default() += 1;
+    }
+    let mut altered = Vec::new();
+    for resource in resources {
+        let name = &resource.resource_name;
+        let result = match times.remove(name) {
+            Some(1) => logger_configs::alter(broker, name, &resource.configs, validate_only),
+            Some(_) => Err(AlterError::DuplicateInRequest.into()),
+            // Answered at its first mention.
+            None => continue,
+        };
+        altered.push((BROKER_LOGGER, name.clone(), result));
+    }
+    altered
 }
 
 /// Replaces the whole set: what is not named returns to its default.
@@ -317,6 +357,7 @@ fn named(resource: RequestedResource) -> (i8, ByteString) {
         RequestedResource::Topic(name) => (TOPIC, name.into()),
         RequestedResource::Broker(name) => (BROKER, name.into()),
         RequestedResource::Group(name) => (GROUP, name.into()),
+        RequestedResource::ClientMetrics(name) => (CLIENT_METRICS, name.into()),
     }
 }
 

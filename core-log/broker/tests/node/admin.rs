@@ -1,7 +1,9 @@
 //! What administrators ask: topics, configs, elections, log directories, features, quorum, producers.
 
+mod client_metrics;
 mod group_configs;
 mod hostile;
+mod loggers;
 mod requests;
 mod semantics;
 

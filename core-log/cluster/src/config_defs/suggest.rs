@@ -21,6 +21,7 @@ pub(super) fn closest(scope: ConfigScope, key: &str) -> Option<&'static str> {
             .find(|row| row.name == lower)
             .and_then(|row| row.synonyms.first())
             .map(|synonym| synonym.name),
+        ConfigScope::ClientMetrics => None,
     };
     counterpart.or_else(|| nearest(&lower, scope.table().iter().map(|row| row.name)))
 }

@@ -21,6 +21,8 @@ pub enum RequestedResource {
     Broker(String),
     /// A consumer group, which need not exist.
     Group(String),
+    /// A subscription to the metrics of clients, by name.
+    ClientMetrics(String),
 }
 
 /// Groups with configs of their own: whoever may change configs may name groups that do not exist.
@@ -28,6 +30,12 @@ const MAX_CONFIGURED_GROUPS: usize = 10_000;
 
 /// Longest name of a group that may have configs.
 const MAX_GROUP_NAME_BYTES: usize = 1_024;
+
+/// Subscriptions to client metrics: each costs memory on every broker.
+const MAX_SUBSCRIPTIONS: usize = 1_000;
+
+/// Longest name of a subscription.
+const MAX_SUBSCRIPTION_NAME_BYTES: usize = 1_024;
 
 /// One operation on one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +95,17 @@ pub enum AlterError {
     /// Too many groups have configs: POLICY_VIOLATION (44).
     #[error("{MAX_CONFIGURED_GROUPS} groups have configs, as many as may; delete some first")]
     TooManyGroups,
+    /// No name, one that is too long, or one that cannot be shown: INVALID_REQUEST (42).
+    #[error(
+        "a subscription to client metrics has a name of 1 to {MAX_SUBSCRIPTION_NAME_BYTES} bytes without control \
+         characters"
+    )]
+    InvalidSubscription,
+    /// Too many subscriptions: POLICY_VIOLATION (44).
+    #[error(
+        "there are {MAX_SUBSCRIPTIONS} subscriptions to client metrics, as many as may; delete some first"
+    )]
+    TooManySubscriptions,
     /// The resource is named more than once: INVALID_REQUEST (42).
     #[error("the request names this resource more than once")]
     DuplicateInRequest,
@@ -96,7 +115,8 @@ impl RequestedResource {
     /// The resource of that name.
     ///
     /// # Errors
-    /// [`AlterError::UnknownTopic`], [`AlterError::UnknownBroker`], [`AlterError::InvalidGroup`].
+    /// [`AlterError::UnknownTopic`], [`AlterError::UnknownBroker`], [`AlterError::InvalidGroup`],
+    /// [`AlterError::InvalidSubscription`].
     pub fn find(&self, image: &MetadataImage) -> Result<ConfigResource, AlterError> {
         match self {
             RequestedResource::Topic(name) => {
@@ -119,6 +139,12 @@ impl RequestedResource {
                 1..=MAX_GROUP_NAME_BYTES => Ok(ConfigResource::Group(name.clone())),
                 _ => Err(AlterError::InvalidGroup),
             },
+            RequestedResource::ClientMetrics(name) => match name.len() {
+                1..=MAX_SUBSCRIPTION_NAME_BYTES if !name.chars().any(char::is_control) => {
+                    Ok(ConfigResource::ClientMetrics(name.clone()))
+                }
+                _ => Err(AlterError::InvalidSubscription),
+            },
         }
     }
 }
@@ -130,6 +156,7 @@ impl ConfigResource {
             ConfigResource::Topic(_) => ConfigScope::Topic,
             ConfigResource::Broker(_) | ConfigResource::AllBrokers => ConfigScope::Broker,
             ConfigResource::Group(_) => ConfigScope::Group,
+            ConfigResource::ClientMetrics(_) => ConfigScope::ClientMetrics,
         }
     }
 
@@ -137,7 +164,10 @@ impl ConfigResource {
     pub fn topic(&self) -> Option<&TopicName> {
         match self {
             ConfigResource::Topic(name) => Some(name),
-            ConfigResource::Broker(_) | ConfigResource::AllBrokers | ConfigResource::Group(_) => None,
+            ConfigResource::Broker(_)
+            | ConfigResource::AllBrokers
+            | ConfigResource::Group(_)
+            | ConfigResource::ClientMetrics(_) => None,
         }
     }
 }
@@ -264,6 +294,8 @@ struct Together<'a> {
     groups: &'a GroupBounds,
     /// Groups that may still get their first config.
     groups_left: usize,
+    /// Subscriptions to client metrics that may still be made.
+    subscriptions_left: usize,
 }
 
 impl<'a> Together<'a> {
@@ -271,6 +303,8 @@ impl<'a> Together<'a> {
         Self {
             groups,
             groups_left: MAX_CONFIGURED_GROUPS.saturating_sub(image.configured_groups().count()),
+            subscriptions_left: MAX_SUBSCRIPTIONS
+                .saturating_sub(image.client_metrics_subscriptions().count()),
         }
     }
 
@@ -287,6 +321,12 @@ impl<'a> Together<'a> {
                 if current.is_empty() && !wanted.is_empty() {
                     let left = self.groups_left.checked_sub(1);
                     self.groups_left = left.ok_or(AlterError::TooManyGroups)?;
+                }
+            }
+            ConfigResource::ClientMetrics(_) => {
+                if current.is_empty() && !wanted.is_empty() {
+                    let left = self.subscriptions_left.checked_sub(1);
+                    self.subscriptions_left = left.ok_or(AlterError::TooManySubscriptions)?;
                 }
             }
             ConfigResource::Broker(_) | ConfigResource::AllBrokers => {}

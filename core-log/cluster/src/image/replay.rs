@@ -306,6 +306,7 @@ impl MetadataImage {
             ConfigResourceName::Broker(id) => ConfigResource::Broker(BrokerId::new(*id)),
             ConfigResourceName::AllBrokers => ConfigResource::AllBrokers,
             ConfigResourceName::Group(name) => ConfigResource::Group(name.clone()),
+            ConfigResourceName::ClientMetrics(name) => ConfigResource::ClientMetrics(name.clone()),
         };
         let configs = Arc::make_mut(&mut self.configs);
         let entries = configs.entry(resource.clone()).or_default();

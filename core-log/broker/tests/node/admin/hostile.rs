@@ -1,5 +1,8 @@
 //! What hostile administrators send.
 
+use highwater_broker::LogLevels;
+
+use super::loggers::{LOGGER, start_with_levels};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,12 +196,16 @@ async fn hostile_82_senseless_configs_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_86_log_levels_cannot_be_changed_and_line_breaks_change_nothing() {
+async fn hostile_86_log_levels_where_the_node_has_none_and_line_breaks_change_nothing() {
     let admin = Admin::start(&[]).await;
     let forged = "INFO\n2026-01-01 ERROR forged line";
     assert_eq!(
-        admin.alter(8, "1", &[("root", SET, Some(forged))]).await,
+        admin.alter(LOGGER, "1", &[("root", SET, Some("DEBUG"))]).await,
         ErrorCode::InvalidRequest
+    );
+    assert_eq!(
+        admin.describe(LOGGER, "1").await.error_code,
+        ErrorCode::InvalidRequest.code()
     );
     assert_eq!(
         admin
@@ -216,6 +223,39 @@ async fn hostile_86_log_levels_cannot_be_changed_and_line_breaks_change_nothing(
         admin.try_create(topic("line\nbreak")).await,
         ErrorCode::InvalidTopicException
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_86_loggers_and_levels_with_control_characters_are_refused_and_quoted() {
+    let (admin, levels) = start_with_levels().await;
+    let before = levels.loggers();
+    for (logger, level) in [
+        ("root", "INFO\n2026-01-01 ERROR forged line"),
+        ("root", "INFO\u{1b}[2J"),
+        ("root\n", "INFO"),
+        ("net,root=off", "INFO"),
+        ("net=trace,openraft", "INFO"),
+        ("", "INFO"),
+    ] {
+        let resource = AlterConfigsResource {
+            resource_type: LOGGER,
+            resource_name: "1".into(),
+            configs: vec![AlterableConfig {
+                name: logger.into(),
+                config_operation: SET,
+                value: Some(level.into()),
+            }],
+        };
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![resource],
+            ..Default::default()
+        };
+        let refused = admin.call(1, request).await.responses.remove(0);
+        assert_eq!(refused.error_code, ErrorCode::InvalidConfig.code(), "{logger:?}");
+        let message = refused.error_message.unwrap();
+        assert!(!message.chars().any(char::is_control), "{message:?}");
+    }
+    assert_eq!(levels.loggers(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -236,6 +236,34 @@ fn groups_choose_within_the_brokers_bounds_and_need_not_exist() {
 }
 
 #[test]
+fn subscriptions_to_client_metrics_have_names_keys_and_a_limit() {
+    let on = |name: String| ConfigChange {
+        resource: RequestedResource::ClientMetrics(name),
+        operations: vec![("interval.ms".to_owned(), ConfigOperation::Set(value("60000")))],
+    };
+    for name in ["", "line\nbreak", &"n".repeat(1_025)] {
+        let outcomes = incremental_alter_configs(&image(), &[on(name.to_owned())], &BOUNDS);
+        assert_eq!(
+            outcomes[0].result,
+            Err(AlterError::InvalidSubscription),
+            "{name:.10}"
+        );
+    }
+    let many: Vec<_> = (0..MAX_SUBSCRIPTIONS + 1)
+        .map(|at| on(format!("s{at}")))
+        .collect();
+    let mut outcomes = incremental_alter_configs(&image(), &many, &BOUNDS);
+    let last = outcomes.pop().unwrap();
+    assert_eq!(last.result, Err(AlterError::TooManySubscriptions));
+    let records = outcomes.into_iter().flat_map(|outcome| outcome.result.unwrap());
+    let full = image().apply(&records.collect::<Vec<_>>()).unwrap();
+    assert_eq!(full.client_metrics_subscriptions().count(), MAX_SUBSCRIPTIONS);
+    let outcomes = incremental_alter_configs(&full, &[on("another".into()), on("s7".into())], &BOUNDS);
+    assert_eq!(outcomes[0].result, Err(AlterError::TooManySubscriptions));
+    assert_eq!(outcomes[1].result, Ok(vec![]));
+}
+
+#[test]
 fn not_everybody_can_be_given_configs() {
     let on = |group: String| ConfigChange {
         resource: RequestedResource::Group(group),
