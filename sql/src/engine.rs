@@ -29,6 +29,7 @@ use datafusion::{
 use highwater_client::Client;
 
 use crate::{
+    bounded,
     catalog::TopicCatalog,
     config::EngineConfig,
     declare,
@@ -120,6 +121,7 @@ impl Engine {
             .register_schema(SCHEMA, self.catalog.clone())
             .expect("a memory catalog takes every schema");
         context.register_catalog(CATALOG, Arc::new(catalog));
+        bounded::register(&context);
         Session {
             engine: self.clone(),
             context,
@@ -309,12 +311,18 @@ impl Session {
         Ok((state, plan))
     }
 
-    async fn start(&self, state: SessionState, plan: &LogicalPlan) -> Result<QueryResult, SqlError> {
+    async fn start(&self, mut state: SessionState, plan: &LogicalPlan) -> Result<QueryResult, SqlError> {
         let report = state.config().get_extension::<QueryReport>().unwrap_or_default();
         let schema = Arc::new(plan.schema().as_arrow().clone());
-        let physical = state
-            .create_physical_plan(plan)
+        let optimized = state.optimize(plan).map_err(SqlError::from_datafusion)?;
+        let wanted = state.config().batch_size();
+        let rows = bounded::batch_rows(&optimized, wanted).map_err(SqlError::from_datafusion)?;
+        *state.config_mut() = state.config().clone().with_batch_size(rows);
+        let planner = Arc::clone(state.query_planner());
+        let physical = planner
+            .create_physical_plan(&optimized, &state)
             .await
+            .and_then(bounded::guard)
             .map_err(SqlError::from_datafusion)?;
         let stream = execute_stream(physical, state.task_ctx()).map_err(SqlError::from_datafusion)?;
         Ok(QueryResult::rows(

@@ -23,13 +23,15 @@
 //! Planning and evaluation recurse as deep as a statement's expressions; what is too deep or too large is refused before it
 //! is planned. Where an engine serves people one does not know, let it run on threads with at least
 //! [`STACK_BYTES`] of stack: an overflow ends the process.
+//! Functions that make long values are bounded by what their arguments say they will make.
 //!
 //! # Reading order
-//! `engine` (statements), `catalog` (topics as tables), `table` and `pushdown` (planning), `scan` (reading),
+//! `engine` (statements), `bounded` (what functions may make), `catalog` (topics as tables), `table` and `pushdown` (planning), `scan` (reading),
 //! `json` (values), `reader` (the seam to the log), `pgwire` (the door for psql and BI tools).
 
 mod limits;
 
+mod bounded;
 mod catalog;
 mod columns;
 mod complexity;

@@ -52,5 +52,18 @@ pub const STACK_BYTES: usize = if cfg!(debug_assertions) {
 /// The same with what is named in WITH counted as often as it is used: the planner copies it each time.
 pub(crate) const MAX_PLANNED_RELATIONS: u64 = 500;
 
+/// Longest text that a function may make: a record of Kafka's default size.
+pub(crate) const MAX_MADE_TEXT_BYTES: u64 = 1 << 20;
+/// Largest list that a function may make: a million numbers.
+pub(crate) const MAX_MADE_LIST_BYTES: u64 = 8 << 20;
+/// What one call of a function may make for one batch; no memory pool counts it.
+pub(crate) const MAX_CALL_BYTES: u64 = 64 << 20;
+/// Rows of a batch that a session may ask for.
+pub(crate) const MAX_BATCH_ROWS: usize = 65_536;
+/// What the largest value of a plan may come to when every row of a batch has it; batches get as small as that asks for.
+/// With values of up to 8 KiB they have their usual 8192 rows. Operators hold several batches at a time.
+pub(crate) const VALUES_OF_A_BATCH_BYTES: u64 = 64 << 20;
+
+const _: () = assert!(MAX_MADE_TEXT_BYTES <= MAX_CALL_BYTES && MAX_MADE_LIST_BYTES <= MAX_CALL_BYTES);
 const _: () = assert!(MIN_FETCH_BYTES <= MAX_FETCH_BYTES);
 const _: () = assert!(MAX_STRUCT_FIELDS <= MAX_COLUMNS);

@@ -1,5 +1,6 @@
 //! SQL against topics in memory: each case is a statement and the table it must print.
 
+mod bounded;
 mod errors;
 mod pgwire;
 mod planning;

@@ -12,6 +12,8 @@ use crate::support::{Dev, run_to_end};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What a request that is refused may cost.
 const GROWTH_BYTES: u64 = 100 << 20;
+/// What refused SQL may leave behind: a few values of the longest kind, and what the allocator keeps.
+const SQL_GROWTH_BYTES: u64 = 256 << 20;
 
 fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
@@ -373,6 +375,46 @@ fn statements_too_deep_or_too_large_to_plan_are_refused_and_the_node_lives() -> 
     );
     let mut sql = state;
     ensure!(sql.run(&many)?.is_none(), "a long list is no deep one");
+    still_serves(&node)?;
+    node.stop()
+}
+
+#[test]
+fn hostile_99_sql_that_would_make_gigabytes_is_refused_and_costs_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let node = Dev::start(folder.path())?;
+    let run = |statement: &str| Sql::connect(node.sql)?.run(statement);
+    // The first statement makes a session.
+    ensure!(run("SELECT repeat('x', 3)")?.is_none());
+    let before = node.resident_bytes()?;
+    for statement in [
+        "SELECT length(repeat(repeat('x', 100000), 100000))",
+        "SELECT lpad('x', 2000000000)",
+        "SELECT replace(repeat('x', 1000000), 'x', repeat('y', 1000000))",
+        "SELECT repeat('x', 1000000) || repeat('x', 1000000)",
+        "SELECT array_to_string(range(0, 1000000), repeat('x', 1000000))",
+        "SELECT array_repeat(repeat('x', 1000000), 1000000)",
+        "SELECT range(0, 9223372036854775807)",
+        "SELECT unnest(range(0, 1000000)), repeat('x', 1000000)",
+        "SELECT count(*) FROM generate_series(1, 1000000) WHERE repeat(value::varchar, 10000000) = 'x'",
+        "WITH RECURSIVE r AS (SELECT 'xxxxxxxx' AS s UNION ALL SELECT s || s FROM r) SELECT max(length(s)) FROM r",
+    ] {
+        let state = run(statement)?;
+        ensure!(state.as_deref() == Some("53200"), "{state:?}: {statement}");
+        let grown = node.resident_bytes()?.saturating_sub(before);
+        ensure!(
+            grown < SQL_GROWTH_BYTES,
+            "{statement}: the node grew by {grown} bytes"
+        );
+    }
+    for statement in [
+        "SELECT max(length(lpad(value::varchar, 20, '0'))) FROM generate_series(1, 1000000)",
+        "SELECT count(*) FROM (SELECT unnest(range(0, 1000000)))",
+        "SELECT max(length(t)) FROM (SELECT repeat('x', 1000000) AS t FROM generate_series(1, 200))",
+    ] {
+        let state = run(statement)?;
+        ensure!(state.is_none(), "{state:?}: {statement}");
+    }
     still_serves(&node)?;
     node.stop()
 }
