@@ -16,7 +16,8 @@ mod guard;
 mod topics;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_cluster::{
     AclOperation, Authorizer, MetadataImage, Principal, Requester, Resource, ResourceType,
@@ -145,14 +146,14 @@ impl<'a> Limited<'a> {
     fn denied(&self, operation: AclOperation, resource: Resource<'_>) {
         let api = self.api.name();
         metrics::counter!("highwater_broker_authorization_denials_total", "api" => api).increment(1);
-        let Some(unlogged) = self.broker.denials.log_now(self.broker.clock.monotonic_ms()) else {
+        let Some(denials) = self.broker.denials.note(self.broker.clock.monotonic_ms()) else {
             return;
         };
         // Names come from clients: in `Debug` form, so that they cannot break the line, and not without end.
         let name: String = resource.name.chars().take(SHOWN_CHARS).collect();
         tracing::info!(
             principal = ?self.principal.to_string(), address = %self.address, api, ?operation,
-            resource = ?resource.resource_type, ?name, unlogged,
+            resource = ?resource.resource_type, ?name, denials,
             "denied; an access rule (ACL) would allow it"
         );
     }
@@ -162,30 +163,7 @@ impl<'a> Limited<'a> {
 const SHOWN_CHARS: usize = 100;
 
 /// Time between two log lines about denials: who is denied asks again and again.
-const LOG_INTERVAL_MS: u64 = 1_000;
-
-/// When a denial was last logged.
-#[derive(Debug, Default)]
-pub(crate) struct Denials(Mutex<DenialLog>);
-
-#[derive(Debug, Default)]
-struct DenialLog {
-    next_ms: u64,
-    unlogged: u64,
-}
-
-impl Denials {
-    /// Whether it is time for a log line; then also how many denials had none since the last one.
-    fn log_now(&self, now_ms: u64) -> Option<u64> {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if now_ms < log.next_ms {
-            log.unlogged += 1;
-            return None;
-        }
-        log.next_ms = now_ms + LOG_INTERVAL_MS;
-        Some(std::mem::take(&mut log.unlogged))
-    }
-}
+pub(crate) const DENIAL_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is not allowed with a resource of some type, as clients are told.
 fn code(resource_type: ResourceType) -> ErrorCode {
@@ -201,18 +179,4 @@ fn code(resource_type: ResourceType) -> ErrorCode {
 /// [`code`] with its sentence.
 fn refusal(resource_type: ResourceType) -> ApiError {
     ApiError::plain(code(resource_type))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn denials_are_logged_once_in_a_while_with_the_number_of_those_that_were_not() {
-        let denials = Denials::default();
-        assert_eq!(denials.log_now(5), Some(0));
-        assert_eq!(denials.log_now(6), None);
-        assert_eq!(denials.log_now(5 + LOG_INTERVAL_MS - 1), None);
-        assert_eq!(denials.log_now(5 + LOG_INTERVAL_MS), Some(2));
-    }
 }

@@ -11,7 +11,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Security;
-use crate::authorizer::Denials;
 use crate::clock::Clock;
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::{GroupHost, OFFSETS_TOPIC};
@@ -22,6 +21,7 @@ use crate::log_levels::LogLevels;
 use crate::metadata::MetadataQuorum;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quotas;
+use crate::seldom::Seldom;
 use crate::telemetry::Telemetry;
 
 /// Where clients of one listener find a broker, as answers carry it.
@@ -62,7 +62,10 @@ pub(crate) struct Broker {
     pub(crate) response_memory: Arc<Semaphore>,
     /// Places for stretches of files that are to be sent.
     pub(crate) sent_files: Arc<Semaphore>,
-    pub(crate) denials: Denials,
+    /// Requests that access rules did not allow.
+    pub(crate) denials: Seldom,
+    /// TLS connections that did not come about.
+    pub(crate) failed_handshakes: Seldom,
     pub(crate) telemetry: Telemetry,
     pub(crate) log_levels: Option<Arc<dyn LogLevels>>,
     /// How long opening all logs took, once they are open.

@@ -47,6 +47,7 @@ mod producer_ids;
 mod purgatory;
 mod quotas;
 mod scram_keys;
+mod seldom;
 mod session;
 mod telemetry;
 mod throttle;

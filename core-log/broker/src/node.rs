@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Security;
-use crate::authorizer::Denials;
+use crate::authorizer::DENIAL_LOG_INTERVAL;
 use crate::background;
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -36,9 +36,11 @@ use crate::limits::{FLUSH_THREADS, LOGIN_MEMORY_BYTES, Limits, MAX_SENT_FILES};
 use crate::log::space::SpaceGuard;
 use crate::log::table::{PartitionTable, TableOptions};
 use crate::metadata::{self, DecideError, MetadataConfig, MetadataQuorum, RaftQuorum};
+use crate::net::connection::HANDSHAKE_LOG_INTERVAL;
 use crate::net::listener::{Acceptor, ConnectionCount};
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quotas;
+use crate::seldom::Seldom;
 use crate::session::{Session, SessionInfo};
 use crate::telemetry::Telemetry;
 
@@ -413,7 +415,8 @@ async fn serve(
         groups: GroupHost::new(group_config(&settings), clock, groups_latest, stopping.clone()),
         producer_ids: ProducerIds::default(),
         quotas: Quotas::new(&settings),
-        denials: Denials::default(),
+        denials: Seldom::every(DENIAL_LOG_INTERVAL),
+        failed_handshakes: Seldom::every(HANDSHAKE_LOG_INTERVAL),
         telemetry,
         log_levels: config.log_levels.clone(),
         recovery_took: OnceLock::new(),

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::jwt::BadToken;
+use crate::seldom::Seldom;
 
 /// Why a login failed. Clients are told less; see [`Refusal::told`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,18 +73,19 @@ const MAX_DEBT: Duration = Duration::from_secs(13);
 const MAX_ADDRESSES: usize = 50_000;
 
 /// Failures are put into words at most this often.
-const LOG_INTERVAL_MS: u64 = 10_000;
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Who owes how much, and how much was not put into words.
-#[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<Table>);
+/// Who owes how much, and when failures are put into words.
+#[derive(Debug)]
+pub(crate) struct Failures {
+    table: Mutex<Table>,
+    said: Seldom,
+}
 
 #[derive(Debug, Default)]
 struct Table {
     /// When the debt of an address has elapsed.
     paid_at_ms: HashMap<IpAddr, u64>,
-    unsaid: u64,
-    said_at_ms: Option<u64>,
 }
 
 impl Failures {
@@ -107,20 +109,22 @@ impl Failures {
             let paid_at_ms = table.paid_at_ms.entry(address).or_insert(0);
             *paid_at_ms = (*paid_at_ms).max(now_ms) + FAILURE_COST.as_millis() as u64;
         }
-        table.unsaid += 1;
-        let is_time = table
-            .said_at_ms
-            .is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= LOG_INTERVAL_MS);
-        if !is_time {
-            return None;
-        }
-        table.said_at_ms = Some(now_ms);
-        Some(std::mem::take(&mut table.unsaid))
+        drop(table);
+        self.said.note(now_ms)
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         // The table is whole after every statement that can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Failures {
+            table: Mutex::default(),
+            said: Seldom::every(LOG_INTERVAL),
+        }
     }
 }
 
@@ -181,15 +185,5 @@ mod tests {
         assert_eq!(failures.lock().paid_at_ms.len(), MAX_ADDRESSES);
         failures.failed([255, 0, 0, 1].into(), 1_000);
         assert_eq!(failures.lock().paid_at_ms.len(), 1);
-    }
-
-    #[test]
-    fn failures_are_put_into_words_once_in_a_while_with_their_number() {
-        let failures = Failures::default();
-        assert_eq!(failures.failed(HERE, 5), Some(1));
-        for at_ms in 6..106 {
-            assert_eq!(failures.failed(HERE, at_ms), None);
-        }
-        assert_eq!(failures.failed(HERE, 5 + LOG_INTERVAL_MS), Some(101));
     }
 }

@@ -124,6 +124,9 @@ pub(crate) async fn serve(
     encrypted.await;
 }
 
+/// Failed handshakes are put into words at most this often.
+pub(crate) const HANDSHAKE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The handshake of TLS, which has as much time as a first frame (hostile 10); also who the client is.
 async fn shake_hands(
     broker: &Broker,
@@ -139,12 +142,21 @@ async fn shake_hands(
         auth::count("TLS", "failed");
         metrics::counter!("highwater_broker_connections_closed_total", "reason" => "tls_handshake")
             .increment(1);
-        tracing::debug!(peer = %peer.address, listener = %peer.listener_name, %reason,
-            "no TLS connection came about; does the client speak TLS, and does it know the node's authority?");
+        let (latest, listener) = (peer.address, &peer.listener_name);
+        match broker.failed_handshakes.note(broker.clock.monotonic_ms()) {
+            Some(failures) => tracing::warn!(
+                %latest, %listener, %reason, failures,
+                "no TLS connection came about; does the client speak TLS, and does it know the node's authority?"
+            ),
+            None => tracing::debug!(%latest, %listener, %reason, "no TLS connection came about"),
+        }
         None
     };
+    // A probe that connects and closes is nobody's failure.
+    let is_probe = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if is_probe(&error) => return None,
         Ok(Err(error)) => return refused(&error),
         Err(_) => return refused(&"it took too long"),
     };

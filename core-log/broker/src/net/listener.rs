@@ -18,6 +18,7 @@ use super::connection::{self, Peer};
 use crate::auth::ListenerSecurity;
 use crate::broker::Broker;
 use crate::limits::Limits;
+use crate::seldom::Seldom;
 
 /// Pause after a failed accept: out of file handles does not get better by spinning.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -27,18 +28,19 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 const UNPACED_CONGESTION_CONTROL: &[u8] = b"reno";
 
 /// Refusals are put into words at most this often.
-const REFUSAL_LOG_INTERVAL_MS: u64 = 10_000;
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Open connections over all listeners of a node.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectionCount(Mutex<Counts>);
+#[derive(Debug)]
+pub(crate) struct ConnectionCount {
+    counts: Mutex<Counts>,
+    refusals: Seldom,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
-    refused_since_logged: u64,
-    logged_at_ms: Option<u64>,
 }
 
 /// Which limit a connection has met.
@@ -82,23 +84,18 @@ impl ConnectionCount {
         })
     }
 
-    /// Counts a refusal; gives the number of refusals to put into words now, if it is time to.
-    fn refused(&self, now_ms: u64) -> Option<u64> {
-        let mut counts = self.lock();
-        counts.refused_since_logged += 1;
-        let is_time = counts
-            .logged_at_ms
-            .is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= REFUSAL_LOG_INTERVAL_MS);
-        if !is_time {
-            return None;
-        }
-        counts.logged_at_ms = Some(now_ms);
-        Some(std::mem::take(&mut counts.refused_since_logged))
-    }
-
     fn lock(&self) -> MutexGuard<'_, Counts> {
         // Counts are whole after every statement that can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for ConnectionCount {
+    fn default() -> Self {
+        ConnectionCount {
+            counts: Mutex::default(),
+            refusals: Seldom::every(REFUSAL_LOG_INTERVAL),
+        }
     }
 }
 
@@ -191,7 +188,7 @@ impl Acceptor {
     fn refuse(&self, refusal: Refusal, address: SocketAddr) {
         let setting = refusal.setting();
         metrics::counter!("highwater_broker_connections_refused_total", "limit" => setting).increment(1);
-        if let Some(refused) = self.connections.refused(self.broker.clock.monotonic_ms()) {
+        if let Some(refused) = self.connections.refusals.note(self.broker.clock.monotonic_ms()) {
             tracing::warn!(
                 latest = %address, listener = %self.listener_name, refused, setting,
                 "too many connections, closing new ones; close idle clients or raise the setting"
@@ -239,16 +236,6 @@ mod tests {
         }
         let counts = counts.lock();
         assert_eq!((counts.total, counts.by_address.len()), (0, 0));
-    }
-
-    #[test]
-    fn refusals_are_put_into_words_once_in_a_while_with_their_number() {
-        let counts = ConnectionCount::default();
-        assert_eq!(counts.refused(5), Some(1));
-        for at_ms in 6..1_006 {
-            assert_eq!(counts.refused(at_ms), None);
-        }
-        assert_eq!(counts.refused(5 + REFUSAL_LOG_INTERVAL_MS), Some(1_001));
     }
 
     #[cfg(target_os = "linux")]
