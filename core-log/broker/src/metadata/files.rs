@@ -9,7 +9,8 @@
 //! frame = magic ff 48 57 fe | payload length, 4 bytes | CRC-32C of length and payload, 4 bytes | payload, JSON
 //! ```
 //!
-//! Files are for their owner only: what is kept of users' passwords lies in them. Numbers are little-endian. The magic cannot occur in JSON, which is UTF-8, so frames behind a damaged one are found.
+//! Files are for their owner only: what is kept of users' passwords lies in them. Numbers are little-endian. The magic
+//! cannot occur in JSON, which is UTF-8, so frames behind a damaged one are found.
 //!
 //! # Invariants
 //! - Whole files change by a synced temporary file and a rename, so a crash leaves the old or the new one.
