@@ -275,7 +275,8 @@ impl Admin {
         };
         let describe = |name: TopicName| {
             let unknown = || ClientError::broker(ApiKey::Metadata, ErrorCode::UnknownTopicOrPartition, &name);
-            let found = view.topics.get(&name).cloned().ok_or_else(unknown);
+            let found = view.topics.get(&name).cloned();
+            let found = found.ok_or_else(|| view.refusal(&name).unwrap_or_else(unknown));
             (name, found)
         };
         Ok(topics.into_iter().map(describe).collect())

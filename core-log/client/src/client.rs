@@ -175,9 +175,11 @@ impl ClientCore {
                     topic_partition: tp.clone(),
                 })
             }
-            None => Err(ClientError::UnknownPartition {
-                topic_partition: tp.clone(),
-            }),
+            None => Err(view
+                .refusal(&tp.topic)
+                .unwrap_or_else(|| ClientError::UnknownPartition {
+                    topic_partition: tp.clone(),
+                })),
         }
     }
 

@@ -101,9 +101,22 @@ pub struct ClusterView {
     pub brokers: BTreeMap<BrokerId, BrokerInfo>,
     /// Topics asked for so far.
     pub topics: BTreeMap<TopicName, Arc<TopicMetadata>>,
+    /// Topics that were asked for and that asking again does not help with: this client may not see them, or no topic
+    /// can have such a name.
+    pub refused: BTreeMap<TopicName, ErrorCode>,
 }
 
 impl ClusterView {
+    /// Why nothing is known about a topic, if the cluster has refused to tell.
+    pub fn refusal(&self, topic: &TopicName) -> Option<ClientError> {
+        let code = self.refused.get(topic)?;
+        Some(ClientError::broker(
+            ApiKey::Metadata,
+            *code,
+            format!("topic {topic}"),
+        ))
+    }
+
     /// Leader and its epoch, when both partition and leader are known.
     pub fn leader(&self, tp: &TopicPartition) -> Option<(&BrokerInfo, Option<LeaderEpoch>)> {
         let partition = self.topics.get(&tp.topic)?.partition(tp.partition)?;
@@ -294,6 +307,7 @@ impl Metadata {
             described.insert(name.clone());
             match ErrorCode::from_code(topic.error_code) {
                 ErrorCode::None => {
+                    view.refused.remove(&name);
                     let old = view.topics.get(&name).cloned();
                     fetched_at.insert(name.clone(), now);
                     view.topics.insert(
@@ -306,6 +320,15 @@ impl Metadata {
                     tracing::debug!(topic = %name, ?code, "topic cannot be described");
                     view.topics.remove(&name);
                     fetched_at.remove(&name);
+                    let is_final = matches!(
+                        code,
+                        ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException
+                    );
+                    if !is_final {
+                        view.refused.remove(&name);
+                    } else if view.refused.insert(name.clone(), code).is_none() {
+                        tracing::warn!(topic = %name, %code, "the cluster refuses to describe a topic");
+                    }
                 }
             }
         }

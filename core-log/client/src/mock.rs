@@ -2,7 +2,7 @@
 //! It follows Kafka's rules where the client's correctness depends on them, and keeps a list of what it was asked.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -120,6 +120,8 @@ impl Log {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) topics: BTreeMap<String, Vec<Log>>,
+    /// Topics that the client may not see.
+    pub(crate) denied: BTreeSet<String>,
     groups: BTreeMap<String, Group>,
     faults: VecDeque<(ApiKey, Fault)>,
     pub(crate) asked: Vec<(ApiKey, i16)>,
@@ -262,11 +264,12 @@ impl MockBroker {
             None => state.topics.keys().cloned().collect(),
         };
         let topics = names.into_iter().map(|name| {
-            let logs = state.topics.get(&name);
-            let code = if logs.is_some() {
-                ErrorCode::None
-            } else {
-                ErrorCode::UnknownTopicOrPartition
+            let is_denied = state.denied.contains(&name);
+            let logs = state.topics.get(&name).filter(|_| !is_denied);
+            let code = match logs {
+                Some(_) => ErrorCode::None,
+                None if is_denied => ErrorCode::TopicAuthorizationFailed,
+                None => ErrorCode::UnknownTopicOrPartition,
             };
             let partition = |(index, log): (usize, &Log)| metadata_response::MetadataResponsePartition {
                 partition_index: index as i32,

@@ -387,9 +387,11 @@ impl Producer {
             let error = match core.metadata.refresh(std::slice::from_ref(name)).await {
                 Ok(view) => match view.topics.get(name).filter(|topic| !topic.partitions.is_empty()) {
                     Some(topic) => return Ok(topic.clone()),
-                    None => ClientError::UnknownPartition {
-                        topic_partition: TopicPartition::new(name.clone(), PartitionId::new(0)),
-                    },
+                    None => view
+                        .refusal(name)
+                        .unwrap_or_else(|| ClientError::UnknownPartition {
+                            topic_partition: TopicPartition::new(name.clone(), PartitionId::new(0)),
+                        }),
                 },
                 Err(error) => error,
             };

@@ -253,6 +253,36 @@ async fn a_topic_that_does_not_exist_is_reported_and_one_that_appears_is_found()
 }
 
 #[tokio::test]
+async fn a_topic_that_is_not_for_this_client_fails_at_once_and_is_found_when_that_changes() {
+    let broker = MockBroker::new(&[("t", 1)]);
+    broker.state().denied.insert("t".to_owned());
+    let config = ProducerConfig {
+        max_block: Duration::from_secs(3_600),
+        ..one_by_one()
+    };
+    let client = broker.client();
+    let producer = client.producer(config).expect("starts");
+    let failed = producer
+        .send(ProducerRecord::new(topic(), "v"))
+        .await
+        .expect_err("not allowed");
+    assert!(
+        matches!(&failed, ProduceError::Metadata { source, .. } if source.code() == Some(ErrorCode::TopicAuthorizationFailed)),
+        "{failed:?}"
+    );
+    let described = client.admin().describe_topics([topic()]).await.expect("answered");
+    let refused = described
+        .into_iter()
+        .next()
+        .expect("one topic")
+        .1
+        .expect_err("not allowed");
+    assert_eq!(refused.code(), Some(ErrorCode::TopicAuthorizationFailed));
+    broker.state().denied.clear();
+    assert_eq!(offsets(send_numbers(&producer, 0..1).await).await, [0]);
+}
+
+#[tokio::test]
 async fn closing_sends_what_is_buffered_and_refuses_the_rest() {
     let broker = MockBroker::new(&[("t", 1)]);
     let config = ProducerConfig {
