@@ -37,7 +37,7 @@ use crate::log::partition::Partition;
 
 use self::topics::ImageTopics;
 
-pub(crate) use refusal::refuse;
+pub(crate) use refusal::{refuse, refused_offsets};
 
 /// The topic that holds the groups.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";

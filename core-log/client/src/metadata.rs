@@ -103,7 +103,7 @@ pub struct ClusterView {
     pub topics: BTreeMap<TopicName, Arc<TopicMetadata>>,
     /// Topics that were asked for and that asking again does not help with: this client may not see them, or no topic
     /// can have such a name.
-    pub refused: BTreeMap<TopicName, ErrorCode>,
+    refused: BTreeMap<TopicName, ErrorCode>,
 }
 
 impl ClusterView {

@@ -16,7 +16,7 @@ use ring::{digest, hmac, pbkdf2};
 use subtle::ConstantTimeEq;
 
 use super::failures::Refusal;
-use crate::scram_keys::scram_keys;
+use crate::scram_keys::{Hashes, hashes, scram_keys};
 
 /// Rounds of PBKDF2 for passwords of the users file; what `kafka-configs.sh` takes, too.
 pub(crate) const ITERATIONS: u32 = 4096;
@@ -141,7 +141,7 @@ impl Challenge {
         if binding != BASE64.encode(&self.first.gs2_header) || nonce != self.nonce {
             return Err(Refusal::OtherExchange);
         }
-        let Keys { hmac, digest } = keys_of(self.mechanism);
+        let Hashes { hmac, digest } = hashes(self.mechanism);
         let signed = format!("{},{},{without_proof}", self.first.bare, self.message);
         let stored = hmac::Key::new(hmac, &self.credential.stored_key);
         let signature = hmac::sign(&stored, signed.as_bytes());
@@ -178,24 +178,6 @@ pub(crate) fn credential(
         iterations: iterations.get(),
         stored_key: keys.stored_key.0,
         server_key: keys.server_key.0,
-    }
-}
-
-struct Keys {
-    hmac: hmac::Algorithm,
-    digest: &'static digest::Algorithm,
-}
-
-fn keys_of(mechanism: ScramMechanism) -> Keys {
-    match mechanism {
-        ScramMechanism::Sha256 => Keys {
-            hmac: hmac::HMAC_SHA256,
-            digest: &digest::SHA256,
-        },
-        ScramMechanism::Sha512 => Keys {
-            hmac: hmac::HMAC_SHA512,
-            digest: &digest::SHA512,
-        },
     }
 }
 

@@ -4,7 +4,6 @@ use bytestring::ByteString;
 use highwater_cluster::{AclOperation, Resource, ResourceType};
 use highwater_coordinator::GroupRequest;
 use highwater_types::TopicId;
-use highwater_wire::ErrorCode;
 use highwater_wire::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use highwater_wire::messages::delete_groups_response::DeletableGroupResult;
 use highwater_wire::messages::describe_groups_response::DescribedGroup;
@@ -17,8 +16,7 @@ use highwater_wire::messages::offset_delete_response::{
 };
 use highwater_wire::messages::offset_fetch_request::OffsetFetchRequestTopics;
 use highwater_wire::messages::offset_fetch_response::{
-    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
-    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 use highwater_wire::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
@@ -28,10 +26,11 @@ use highwater_wire::messages::{
     OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse,
     SyncGroupRequest,
 };
+use highwater_wire::{ErrorCode, RequestBody};
 
 use super::{Access, Verdict, code, refusal};
 use crate::dispatch::Reply;
-use crate::groups::refuse;
+use crate::groups::{refuse, refused_offsets};
 
 /// From this version on OffsetFetch asks about several groups.
 const FIRST_FETCH_OF_GROUPS: i16 = 8;
@@ -63,36 +62,36 @@ fn denied_group(request: &GroupRequest) -> Verdict {
     Verdict::Answer(Reply::Body(refuse(request, ErrorCode::GroupAuthorizationFailed)))
 }
 
+/// Serves a member that may read its group; refuses any other as a coordinator would.
+fn served_if<R: Into<RequestBody>>(is_allowed: bool, request: R, of_group: fn(R) -> GroupRequest) -> Verdict {
+    match is_allowed {
+        true => Verdict::all(request),
+        false => denied_group(&of_group(request)),
+    }
+}
+
 /// Read on the group.
 pub(super) fn join(access: &Access<'_>, request: JoinGroupRequest) -> Verdict {
-    match access.may_group(AclOperation::Read, &request.group_id) {
-        true => Verdict::all(request),
-        false => denied_group(&GroupRequest::Join(request)),
-    }
+    let may = access.may_group(AclOperation::Read, &request.group_id);
+    served_if(may, request, GroupRequest::Join)
 }
 
 /// Read on the group.
 pub(super) fn sync(access: &Access<'_>, request: SyncGroupRequest) -> Verdict {
-    match access.may_group(AclOperation::Read, &request.group_id) {
-        true => Verdict::all(request),
-        false => denied_group(&GroupRequest::Sync(request)),
-    }
+    let may = access.may_group(AclOperation::Read, &request.group_id);
+    served_if(may, request, GroupRequest::Sync)
 }
 
 /// Read on the group.
 pub(super) fn heartbeat(access: &Access<'_>, request: HeartbeatRequest) -> Verdict {
-    match access.may_group(AclOperation::Read, &request.group_id) {
-        true => Verdict::all(request),
-        false => denied_group(&GroupRequest::Heartbeat(request)),
-    }
+    let may = access.may_group(AclOperation::Read, &request.group_id);
+    served_if(may, request, GroupRequest::Heartbeat)
 }
 
 /// Read on the group.
 pub(super) fn leave(access: &Access<'_>, request: LeaveGroupRequest) -> Verdict {
-    match access.may_group(AclOperation::Read, &request.group_id) {
-        true => Verdict::all(request),
-        false => denied_group(&GroupRequest::Leave(request)),
-    }
+    let may = access.may_group(AclOperation::Read, &request.group_id);
+    served_if(may, request, GroupRequest::Leave)
 }
 
 /// Read on the group, Describe on each topic that is subscribed by name. Topics that an expression found, or another
@@ -175,20 +174,7 @@ fn fetch_offsets_of_group(access: &Access<'_>, mut request: OffsetFetchRequest) 
         topics.retain(|topic| {
             let may = access.may(AclOperation::Describe, Resource::topic(&topic.name));
             if !may {
-                denied.push(OffsetFetchResponseTopic {
-                    name: topic.name.clone(),
-                    partitions: topic
-                        .partition_indexes
-                        .iter()
-                        .map(|index| OffsetFetchResponsePartition {
-                            partition_index: *index,
-                            committed_offset: -1,
-                            metadata: Some(ByteString::new()),
-                            error_code: TOPIC_DENIED,
-                            ..Default::default()
-                        })
-                        .collect(),
-                });
+                denied.push(refused_offsets(topic, TOPIC_DENIED));
             }
             may
         });

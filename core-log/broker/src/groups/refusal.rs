@@ -7,6 +7,7 @@ use highwater_wire::messages::describe_groups_response::DescribedGroup;
 use highwater_wire::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
+use highwater_wire::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use highwater_wire::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
@@ -64,7 +65,7 @@ pub(crate) fn refuse(request: &GroupRequest, code: ErrorCode) -> ResponseBody {
                 .topics
                 .iter()
                 .flatten()
-                .map(|topic| fetch_topic(topic, error_code))
+                .map(|topic| refused_offsets(topic, error_code))
                 .collect(),
             groups: r
                 .groups
@@ -131,10 +132,8 @@ pub(crate) fn refuse(request: &GroupRequest, code: ErrorCode) -> ResponseBody {
     }
 }
 
-fn fetch_topic(
-    topic: &highwater_wire::messages::offset_fetch_request::OffsetFetchRequestTopic,
-    error_code: i16,
-) -> OffsetFetchResponseTopic {
+/// A topic of OffsetFetch whose every partition carries the error.
+pub(crate) fn refused_offsets(topic: &OffsetFetchRequestTopic, error_code: i16) -> OffsetFetchResponseTopic {
     OffsetFetchResponseTopic {
         name: topic.name.clone(),
         partitions: topic

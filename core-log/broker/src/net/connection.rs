@@ -138,10 +138,13 @@ async fn shake_hands(
         () = draining.cancelled() => return None,
         accepted = timeout(broker.limits.slow_frame_timeout, accepting) => accepted,
     };
-    let refused = |reason: &dyn std::fmt::Display| {
+    let count_failure = || {
         auth::count("TLS", "failed");
         metrics::counter!("highwater_broker_connections_closed_total", "reason" => "tls_handshake")
             .increment(1);
+    };
+    let refused = |reason: &dyn std::fmt::Display| {
+        count_failure();
         let (latest, listener) = (peer.address, &peer.listener_name);
         match broker.failed_handshakes.note(broker.clock.monotonic_ms()) {
             Some(failures) => tracing::warn!(
@@ -152,11 +155,14 @@ async fn shake_hands(
         }
         None
     };
-    // A probe that connects and closes is nobody's failure.
-    let is_probe = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
+    // As a probe that connects and closes does, every few seconds: counted, and no warning.
+    let has_left = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if is_probe(&error) => return None,
+        Ok(Err(error)) if has_left(&error) => {
+            count_failure();
+            return None;
+        }
         Ok(Err(error)) => return refused(&error),
         Err(_) => return refused(&"it took too long"),
     };

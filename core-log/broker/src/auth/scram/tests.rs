@@ -31,7 +31,7 @@ fn finish(token: &str) -> Result<(String, String), Refusal> {
 
 /// What an honest client answers, whatever was said before.
 fn proven(challenge: &Challenge, without_proof: &str) -> String {
-    let Keys { hmac, .. } = keys_of(challenge.mechanism);
+    let Hashes { hmac, .. } = hashes(challenge.mechanism);
     let iterations = NonZeroU32::new(challenge.credential.iterations).unwrap();
     let mut salted = vec![0; challenge.mechanism.hash_bytes()];
     let algorithm = match challenge.mechanism {
