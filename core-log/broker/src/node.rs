@@ -12,7 +12,8 @@ use highwater_cluster::decide::{BrokerRegistration, register_broker};
 use highwater_cluster::{BrokerProperties, BrokerSettings, ConfigView, EndpointRecord, MetadataImage};
 use highwater_coordinator::{AssignorKind, GroupConfig};
 use highwater_storage::{
-    CorruptionPolicy, DataDir, DataDirOptions, Disk, DiskFailure, FailStopDisk, MetaProperties, StorageError,
+    CorruptionPolicy, DataDir, DataDirOptions, Disk, DiskFailure, FailStopDisk, MetaProperties, NodeSecret,
+    StorageError,
 };
 use highwater_types::{BrokerId, Uuid};
 use tokio::net::TcpListener;
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Security;
+use crate::auth::{self, Security};
 use crate::authorizer::DENIAL_LOG_INTERVAL;
 use crate::background;
 use crate::broker::Broker;
@@ -375,6 +376,7 @@ async fn serve(
     let image = Arc::clone(&latest.borrow());
     let Opened { data_dir, disk } = opened;
     identify(&data_dir, config, &image)?;
+    let secret = secret(&data_dir, config)?;
     let view = ConfigView {
         image: &image,
         broker_id: config.node_id,
@@ -400,7 +402,7 @@ async fn serve(
         data_dir: config.data_dir.clone(),
         request_memory: Arc::new(Semaphore::new(limits.request_memory_bytes)),
         login_memory: Arc::new(Semaphore::new(LOGIN_MEMORY_BYTES)),
-        security: protect(config, &settings).await?,
+        security: protect(config, &settings, secret).await?,
         response_memory: Arc::new(Semaphore::new(limits.response_memory_bytes)),
         sent_files: Arc::new(Semaphore::new(MAX_SENT_FILES)),
         limits,
@@ -464,10 +466,29 @@ async fn register(
 }
 
 /// Reads what the listeners are protected with.
-async fn protect(config: &NodeConfig, settings: &BrokerSettings) -> Result<Security, NodeError> {
+async fn protect(
+    config: &NodeConfig,
+    settings: &BrokerSettings,
+    secret: NodeSecret,
+) -> Result<Security, NodeError> {
     let (listeners, settings) = (config.listeners.clone(), settings.security.clone());
-    let reading = tokio::task::spawn_blocking(move || Security::new(&listeners, &settings));
+    let reading = tokio::task::spawn_blocking(move || Security::new(&listeners, &settings, &secret));
     Ok(reading.await.map_err(|_| NodeError::Interrupted)??)
+}
+
+/// What only this node knows. A node that nobody logs in to needs no secret on disk.
+fn secret(data_dir: &DataDir, config: &NodeConfig) -> Result<NodeSecret, NodeError> {
+    let fresh = auth::new_secret()?;
+    if !config
+        .listeners
+        .iter()
+        .any(|listener| listener.protocol.has_sasl())
+    {
+        return Ok(fresh);
+    }
+    data_dir
+        .node_secret(fresh)
+        .map_err(|source| storage_error(&config.data_dir, source))
 }
 
 /// Compares the directory with who starts here, and signs a new one.

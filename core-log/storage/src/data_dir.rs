@@ -3,6 +3,7 @@
 //! ```text
 //! <data dir>/.lock                             held while a process uses the directory
 //!            meta.properties                   cluster, node and directory id
+//!            node.secret                       what only this node knows, see [`NodeSecret`]
 //!            .kafka_cleanshutdown              only between a clean shutdown and the next start
 //!            recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
 //!            cleaner-offset-checkpoint
@@ -13,6 +14,8 @@
 //! # Invariants
 //! - The clean-shutdown marker is gone, durably, before `open` returns: it never outlives a write (invariant 23).
 //! - A checkpoint that cannot be read is never guessed: recovery points fall back to 0, which costs a scan.
+
+mod secret;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +29,8 @@ use crate::disk::{DirLock, Disk, EntryKind, OpenMode, read_file, replace_file};
 use crate::error::{At, FormatProblem, StorageError};
 use crate::files::{self, FileKind};
 use crate::log::{CorruptionPolicy, OpenOptions, PartitionLog, RecoveryReport};
+
+pub use self::secret::NodeSecret;
 
 const LOCK: &str = ".lock";
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";

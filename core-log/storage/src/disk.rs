@@ -214,6 +214,16 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::R
 /// old or the new content is there, whole.
 pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_file_unsynced_name(disk, path, bytes)?;
+    sync_name(disk, path)
+}
+
+/// As [`replace_file`], and nobody but the owner may ever read what is there.
+pub(crate) fn replace_private_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(disk, path, bytes, OpenMode::CreatePrivate)?;
+    sync_name(disk, path)
+}
+
+fn sync_name(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(dir) => disk.sync_dir(dir),
         None => Ok(()),
@@ -222,10 +232,14 @@ pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Re
 
 /// As [`replace_file`], but leaves the directory sync to the caller, who has others to do as well.
 pub(crate) fn replace_file_unsynced_name(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(disk, path, bytes, OpenMode::Create)
+}
+
+fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: OpenMode) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     let temporary = PathBuf::from(name);
-    let file = disk.open(&temporary, OpenMode::Create)?;
+    let file = disk.open(&temporary, mode)?;
     file.set_len(0)?;
     file.write_all_at(&[bytes], 0)?;
     file.sync_data()?;

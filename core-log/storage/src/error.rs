@@ -237,6 +237,9 @@ pub enum FormatProblem {
         /// Of the bytes.
         computed: u32,
     },
+    /// Checksum mismatch, of bytes that not even a checksum is told of.
+    #[error("its checksum does not fit")]
+    Checksum,
     /// A key that must be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),

@@ -39,7 +39,7 @@ pub use cleaner::{
     CleanError, Cleaner, CleanerOptions, CleaningPace, CleaningReport, CleaningRequest, LogAccess,
 };
 pub use config::{FlushPolicy, LogConfig};
-pub use data_dir::{DataDir, DataDirOptions, FoundPartition, OffsetCheckpoint};
+pub use data_dir::{DataDir, DataDirOptions, FoundPartition, NodeSecret, OffsetCheckpoint};
 pub use disk::{
     DirEntry, DirLock, Disk, DiskFailure, DiskFile, EntryKind, FailStopDisk, FileInfo, OpenMode, Space,
     StdDisk,

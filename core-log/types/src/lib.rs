@@ -10,11 +10,12 @@
 //!   non-negative count and offsets that do not overflow.
 //!
 //! # Reading order
-//! [`ids`], [`topic`], [`record`] (format version 2 of Kafka), [`partitioner`].
+//! [`ids`], [`topic`], [`record`] (format version 2 of Kafka), [`partitioner`], [`scram`].
 
 pub mod ids;
 pub mod partitioner;
 pub mod record;
+pub mod scram;
 pub mod topic;
 
 pub use ids::{

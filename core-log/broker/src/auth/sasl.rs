@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use highwater_cluster::{MetadataImage, Principal, ScramMechanism, SecuritySettings};
+use highwater_storage::NodeSecret;
 use highwater_types::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -84,11 +85,8 @@ impl Sasl {
     ///
     /// # Errors
     /// Files that cannot be used.
-    pub(crate) fn new(settings: &SecuritySettings) -> Result<Self, SecurityError> {
-        let random = SystemRandom::new();
-        let mut bytes = [0; 32];
-        random.fill(&mut bytes).map_err(|_| SecurityError::NoRandomness)?;
-        let key = Arc::new(NodeKey::new(&bytes));
+    pub(crate) fn new(settings: &SecuritySettings, secret: &NodeSecret) -> Result<Self, SecurityError> {
+        let key = Arc::new(NodeKey::new(secret));
         let enabled = settings.sasl_enabled_mechanisms.iter();
         let mechanisms: Vec<Mechanism> = enabled.filter_map(|name| Mechanism::from_name(name)).collect();
         let users = match &settings.highwater_sasl_users_file {
@@ -114,7 +112,7 @@ impl Sasl {
             users,
             tokens,
             key,
-            random,
+            random: SystemRandom::new(),
             failures: Failures::default(),
             failure_delay: millis(settings.connection_failed_authentication_delay_ms),
             max_session: settings.connections_max_reauth_ms.map(Duration::from_millis),
@@ -301,7 +299,7 @@ mod tests {
         let path = dir.path().join("users.toml");
         let user = |name: &str| format!("[[user]]\nname = \"{name}\"\npassword = \"pencil\"\n");
         std::fs::write(&path, format!("{}{}", user("tim"), user("tom"))).unwrap();
-        let key = NodeKey::new(&[1; 32]);
+        let key = NodeKey::new(&NodeSecret::new([1; NodeSecret::BYTES]));
         let users = Users::read(&path, &key, &ScramMechanism::ALL).unwrap();
         let stored = |len| SecretBytes(vec![9; len]);
         let record = MetadataRecord::ScramCredential(ScramCredentialRecord {

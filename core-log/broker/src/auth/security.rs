@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_cluster::SecuritySettings;
+use highwater_storage::NodeSecret;
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 
 use super::jwt::JWKS_URL;
@@ -35,12 +37,13 @@ impl Security {
     pub(crate) fn new(
         listeners: &[ListenerConfig],
         settings: &SecuritySettings,
+        secret: &NodeSecret,
     ) -> Result<Self, SecurityError> {
         let with_sasl = listeners.iter().find(|listener| listener.protocol.has_sasl());
         let sasl = match with_sasl {
             Some(listener) => {
                 check(listener, settings)?;
-                Some(Arc::new(Sasl::new(settings)?))
+                Some(Arc::new(Sasl::new(settings, secret)?))
             }
             None => None,
         };
@@ -88,7 +91,20 @@ pub fn check_security(
     listeners: &[ListenerConfig],
     settings: &SecuritySettings,
 ) -> Result<(), SecurityError> {
-    Security::new(listeners, settings).map(drop)
+    // Nobody logs in here.
+    Security::new(listeners, settings, &new_secret()?).map(drop)
+}
+
+/// A secret that nobody has had before.
+///
+/// # Errors
+/// [`SecurityError::NoRandomness`].
+pub(crate) fn new_secret() -> Result<NodeSecret, SecurityError> {
+    let mut bytes = [0; NodeSecret::BYTES];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| SecurityError::NoRandomness)?;
+    Ok(NodeSecret::new(bytes))
 }
 
 /// Refuses mechanisms that nobody could log in with.

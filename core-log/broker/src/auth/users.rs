@@ -14,6 +14,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use highwater_cluster::{ScramCredential, ScramMechanism};
+use highwater_storage::NodeSecret;
+use highwater_types::scram::{SEED_BYTES, salt};
 use ring::hmac;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
@@ -24,10 +26,8 @@ use super::{SecurityError, reloaded};
 /// The setting that names the file.
 pub(crate) const USERS_FILE: &str = "highwater.sasl.users.file";
 
-/// Bytes of the salts that are made here.
-const SALT_BYTES: usize = 16;
-
-/// A key of this process, which makes salts and hashes that nobody outside can make.
+/// A key of this node, which makes salts and hashes that nobody outside can make. Salts stay the same over restarts if
+/// the key does: what changed with a restart would tell names that exist in the metadata from those that do not.
 pub(crate) struct NodeKey(hmac::Key);
 
 impl fmt::Debug for NodeKey {
@@ -37,8 +37,8 @@ impl fmt::Debug for NodeKey {
 }
 
 impl NodeKey {
-    pub(crate) fn new(random: &[u8; 32]) -> Self {
-        NodeKey(hmac::Key::new(hmac::HMAC_SHA256, random))
+    pub(crate) fn new(secret: &NodeSecret) -> Self {
+        NodeKey(hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()))
     }
 
     /// The same bytes for the same purpose and name, always.
@@ -51,10 +51,16 @@ impl NodeKey {
     }
 
     fn salt(&self, mechanism: ScramMechanism, user: &str) -> Vec<u8> {
-        self.derive(mechanism.name(), user).as_ref()[..SALT_BYTES].to_vec()
+        let tag = self.derive(mechanism.name(), user);
+        let mut seed = [0; SEED_BYTES];
+        for (byte, derived) in seed.iter_mut().zip(tag.as_ref()) {
+            *byte = *derived;
+        }
+        salt(&seed)
     }
 
-    /// A credential for somebody who does not exist: its salt is always the same, and nothing fits it (hostile 93).
+    /// A credential for somebody who does not exist: its salt is always the same and looks like those that Kafka's
+    /// tools and ours make, and nothing fits it (hostile 93).
     pub(crate) fn made_up(&self, mechanism: ScramMechanism, user: &str) -> ScramCredential {
         let key = |purpose| {
             let tag = self.derive(purpose, user);
@@ -177,13 +183,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
         std::fs::write(&path, text).unwrap();
-        Users::read(&path, &NodeKey::new(&[7; 32]), &ScramMechanism::ALL)
+        Users::read(&path, &key(7), &ScramMechanism::ALL)
+    }
+
+    fn key(byte: u8) -> NodeKey {
+        NodeKey::new(&NodeSecret::new([byte; NodeSecret::BYTES]))
     }
 
     #[test]
     fn passwords_are_checked_and_not_kept() {
         let users = read("[[user]]\nname = \"tim\"\npassword = \"pencil\"\n").unwrap();
-        let key = NodeKey::new(&[7; 32]);
+        let key = key(7);
         assert!(users.has(&key, "tim", "pencil"));
         assert!(!users.has(&key, "tim", "Pencil"));
         assert!(!users.has(&key, "tom", "pencil"));
@@ -193,13 +203,25 @@ mod tests {
 
     #[test]
     fn hostile_93_a_made_up_salt_is_stable_differs_by_user_and_looks_like_a_real_one() {
-        let key = NodeKey::new(&[7; 32]);
-        let made_up = key.made_up(ScramMechanism::Sha512, "nobody");
-        assert_eq!(made_up, key.made_up(ScramMechanism::Sha512, "nobody"));
-        assert_ne!(made_up.salt, key.made_up(ScramMechanism::Sha512, "somebody").salt);
+        let made_up = key(7).made_up(ScramMechanism::Sha512, "nobody");
+        assert_eq!(made_up, key(7).made_up(ScramMechanism::Sha512, "nobody"));
+        for other in [
+            key(8).made_up(ScramMechanism::Sha512, "nobody"),
+            key(7).made_up(ScramMechanism::Sha256, "nobody"),
+            key(7).made_up(ScramMechanism::Sha512, "somebody"),
+        ] {
+            assert_ne!(made_up.salt, other.salt);
+        }
         let users = read("[[user]]\nname = \"tim\"\npassword = \"pencil\"\n").unwrap();
         let real = users.scram("tim", ScramMechanism::Sha512).unwrap();
-        assert_eq!(real.salt.len(), made_up.salt.len());
+        // As Kafka's tools make them: 130 bits in base 36.
+        for salt in [&real.salt, &made_up.salt] {
+            assert!((20..=26).contains(&salt.len()), "{salt:?}");
+            assert!(
+                salt.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z')),
+                "{salt:?}"
+            );
+        }
         assert_eq!(real.iterations, made_up.iterations);
         assert_eq!(real.stored_key.len(), made_up.stored_key.len());
     }
