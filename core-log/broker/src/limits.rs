@@ -46,6 +46,14 @@ pub const READ_GROWTH: usize = 16;
 /// Free room kept in a connection's read buffer between frames: one read takes many small requests.
 pub const IDLE_READ_BYTES: usize = 8 * 1024;
 
+/// How long a connection that the node has ended waits for its peer to end it, too, so that nothing is taken back that
+/// was sent last. A round trip to the other side of the world is a third of it.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// As much is read and forgotten meanwhile of what the peer had already sent: what is under way in one direction of a
+/// usual connection, not a large request.
+pub const MAX_LINGER_BYTES: usize = 1024 * 1024;
+
 /// Frames up to this size are copied out of the read buffer: what a group keeps of a small request must not
 /// keep the buffer of a whole connection alive.
 pub const COPY_FRAME_BYTES: usize = 4 * 1024;

@@ -2,6 +2,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod frames;
+mod linger;
 pub(crate) mod listener;
 pub(crate) mod outlet;
 pub(crate) mod responses;

@@ -102,6 +102,11 @@ impl Gate {
         self.session.is_none().then_some(self.deadline)
     }
 
+    /// How long whoever is refused waits for the answer, and then at most for the end of the connection.
+    pub(crate) fn failure_delay(&self) -> Duration {
+        self.sasl.failure_delay
+    }
+
     /// Whether the login held long enough.
     pub(crate) fn has_expired(&self) -> bool {
         let expires_at = self.session.as_ref().and_then(|session| session.expires_at);

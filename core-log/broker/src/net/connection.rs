@@ -24,10 +24,11 @@ use highwater_wire::{
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::server::{FallibleAccept, TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::frames::{Admission, FrameError, FrameSource, FrameStart, Frames, InFrame, Readable};
+use super::linger::{discard, let_go, linger};
 use super::outlet::Outlet;
 use super::responses::ResponseSink;
 use super::tls;
@@ -64,6 +65,9 @@ enum Ended {
     LoginTooSlow,
     #[error("the login failed")]
     LoginRefused,
+    /// As [`Ended::LoginRefused`], and the client is told.
+    #[error("the login failed")]
+    LoginAnswered,
     #[error("the login held long enough and was not renewed")]
     SessionExpired,
     #[error("the request could not be answered but by closing")]
@@ -81,7 +85,7 @@ impl Ended {
             Ended::Panicked { .. } => "panic",
             Ended::NotLoggedIn { .. } => "not_logged_in",
             Ended::LoginTooSlow => "slow_login",
-            Ended::LoginRefused => "login_refused",
+            Ended::LoginRefused | Ended::LoginAnswered => "login_refused",
             Ended::SessionExpired => "session_expired",
             Ended::ByHandler => "handler",
             Ended::Write(_) => "write",
@@ -113,6 +117,7 @@ pub(crate) async fn serve(
     let encrypted = Box::pin(async move {
         let accepting = TlsAcceptor::from(tls.current()).accept(stream);
         drop(tls);
+        let accepting = accepting.into_fallible();
         let Some((stream, principal)) = shake_hands(&broker, &peer, accepting, &draining).await else {
             return;
         };
@@ -131,7 +136,7 @@ pub(crate) const HANDSHAKE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 async fn shake_hands(
     broker: &Broker,
     peer: &Peer,
-    accepting: tokio_rustls::Accept<TcpStream>,
+    accepting: FallibleAccept<TcpStream>,
     draining: &CancellationToken,
 ) -> Option<(TlsStream<TcpStream>, Principal)> {
     let accepted = tokio::select! {
@@ -157,13 +162,24 @@ async fn shake_hands(
     };
     // As a probe that connects and closes does, every few seconds: counted, and no warning.
     let has_left = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
+    // What is wrong has been told to the client by an alert, if it speaks TLS at all.
+    let let_go = async |stream| {
+        tokio::select! {
+            () = draining.cancelled() => {}
+            () = let_go(stream) => {}
+        }
+    };
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if has_left(&error) => {
+        Ok(Err((error, _))) if has_left(&error) => {
             count_failure();
             return None;
         }
-        Ok(Err(error)) => return refused(&error),
+        Ok(Err((error, stream))) => {
+            let none = refused(&error);
+            let_go(stream).await;
+            return none;
+        }
         Err(_) => return refused(&"it took too long"),
     };
     match auth::principal(stream.get_ref().1.peer_certificates()) {
@@ -215,12 +231,37 @@ impl<R: Readable, W: Outlet> Connection<R, W> {
 
     /// Runs to the end. By reference: a future that owned the connection would hold it twice.
     async fn serve(&mut self, peer: &Peer, draining: &CancellationToken) {
-        if let Err(ended) = self.run(draining).await {
-            let reason = ended.reason();
-            metrics::counter!("highwater_broker_connections_closed_total", "reason" => reason).increment(1);
-            tracing::debug!(peer = %peer.address, listener = %peer.listener_name, %ended, "connection closed");
+        let Err(ended) = self.run(draining).await else {
+            return self.sink.close().await;
+        };
+        let reason = ended.reason();
+        metrics::counter!("highwater_broker_connections_closed_total", "reason" => reason).increment(1);
+        tracing::debug!(peer = %peer.address, listener = %peer.listener_name, %ended, "connection closed");
+        // On the heap: most connections are ended by the peer.
+        Box::pin(self.take_leave(&ended, draining)).await;
+    }
+
+    /// Sends what is still owed and ends the connection in a way that lets the peer read it.
+    async fn take_leave(&mut self, ended: &Ended, draining: &CancellationToken) {
+        // Answers of earlier requests are owed before the door closes.
+        let is_written = !matches!(ended, Ended::Write(_)) && self.flush().await.is_ok();
+        // Who has been idle has read what there was long ago.
+        if !is_written || matches!(ended, Ended::Frame(FrameError::Idle { .. })) {
+            return self.sink.close().await;
         }
-        self.sink.close().await;
+        let leaving = async {
+            if let (Ended::LoginAnswered, Some(gate)) = (ended, &self.gate) {
+                // Clients that find the end of the stream right behind the answer may report the end and never look
+                // at the answer, which has the reason. They leave by themselves when they have read it.
+                let _ = timeout(gate.failure_delay(), discard(self.source.stream())).await;
+            }
+            self.sink.close().await;
+            linger(self.source.stream()).await;
+        };
+        tokio::select! {
+            () = draining.cancelled() => self.sink.close().await,
+            () = leaving => {}
+        }
     }
 
     async fn run(&mut self, draining: &CancellationToken) -> Result<(), Ended> {
@@ -238,11 +279,7 @@ impl<R: Readable, W: Outlet> Connection<R, W> {
                 return self.flush().await;
             };
             self.broker.telemetry.bytes_in.increment(frame.bytes.len() as u64);
-            if let Err(ended) = self.handle(frame).await {
-                // Answers of earlier requests are owed before the door closes.
-                self.flush().await?;
-                return Err(ended);
-            }
+            self.handle(frame).await?;
             self.keep_silent(draining).await?;
         }
     }

@@ -135,6 +135,12 @@ impl<R: Readable> FrameSource<R> {
         }
     }
 
+    /// The stream itself, when no further frame is wanted.
+    pub(crate) fn stream(&mut self) -> &mut R {
+        self.buffer = BytesMut::new();
+        &mut self.io
+    }
+
     /// Expects something else from here on.
     pub(crate) fn expect(&mut self, admission: Admission) {
         self.admission = admission;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Buf;
 use highwater_broker::Limits;
 use highwater_wire::messages::metadata_request::MetadataRequestTopic;
 use highwater_wire::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest};
@@ -23,6 +24,35 @@ async fn semantic_09_an_idle_connection_ends_with_a_clean_end_of_stream() {
     let read = tokio::time::timeout(Duration::from_secs(5), wire.stream.read(&mut buffer)).await;
     // No bytes and no reset.
     assert_eq!(read.unwrap().unwrap(), 0);
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_arrive_whole_before_a_request_that_ends_the_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, address) = start(dir.path()).await;
+    let request = |id: i32| {
+        let header = RequestHeader::new(ApiKey::Metadata, 12, id, Some("test".into()));
+        encode_request(&header, &MetadataRequest::default().into()).into_bytes()
+    };
+    let unserved: &[u8] = &[0, 0, 0, 10, 0, 3, 0x7f, 0xff, 0, 0, 0, 1, 0xff, 0xff];
+    let undecodable: &[u8] = &[0, 0, 0, 10, 0, 3, 0, 1, 0, 0, 0, 1, 0x7f, 0xff];
+    let no_frame: &[u8] = &[0x80; 16];
+    for end in [unserved, undecodable, no_frame] {
+        let mut wire = Wire::connect(address).await;
+        let mut sent = [request(1), request(2)].concat();
+        sent.extend_from_slice(end);
+        // More than the node reads at once: what stays unread would make the system reset the connection.
+        sent.resize(sent.len() + 512 * 1024, 0);
+        wire.stream.write_all(&sent).await.unwrap();
+        for id in [1, 2] {
+            let mut answer = wire.read_frame().await.unwrap();
+            assert_eq!(answer.get_i32(), id);
+        }
+        let mut rest = Vec::new();
+        wire.stream.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty(), "{rest:?}");
+    }
     node.shutdown().await.unwrap();
 }
 

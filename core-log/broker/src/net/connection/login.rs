@@ -45,7 +45,7 @@ impl<R: Readable, W: Outlet> Connection<R, W> {
         let frame = encode_response(key, header.api_version, header.correlation_id, &answer);
         self.sink.push(frame);
         self.expect_what_follows();
-        if ends { Err(Ended::LoginRefused) } else { Ok(()) }
+        if ends { Err(Ended::LoginAnswered) } else { Ok(()) }
     }
 
     /// Answers a token without a header, which follows the oldest handshake. A failure has no form there but closing.
