@@ -24,7 +24,7 @@ use highwater_types::{
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ClientError, ConsumeError, IsolationLevel, client::ClientCore, limits};
+use crate::{ClientError, ClusterView, ConsumeError, IsolationLevel, client::ClientCore, limits};
 
 pub mod assignor;
 pub(crate) mod coordinator;
@@ -201,6 +201,7 @@ struct Shared {
     group: GroupBoard,
     positions: Mutex<Positions>,
     errors: Mutex<VecDeque<ConsumeError>>,
+    told: Mutex<Told>,
     /// Wakes poll: records, an error, or an event of the group.
     ready: Notify,
     /// Wakes the fetcher: something else is to be read.
@@ -210,7 +211,36 @@ struct Shared {
     closed: CancellationToken,
 }
 
+/// Refusals that poll has returned or will return, so that each is told once.
+#[derive(Debug, Default)]
+struct Told {
+    /// Topics that the cluster does not show.
+    hidden: BTreeSet<TopicName>,
+    /// Topics that it shows and does not give records of.
+    unreadable: BTreeSet<TopicName>,
+}
+
 impl Shared {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Lets poll tell of those of `topics` that the cluster refuses to show, each once until it is shown.
+    fn tell_hidden<'a>(&self, view: &ClusterView, topics: impl IntoIterator<Item = &'a TopicName>) {
+        let mut told = self.told();
+        let mut failures = Vec::new();
+        for topic in topics {
+            let refusal = view.refusal_code(topic);
+            match refusal.and_then(|code| ConsumeError::of_topic(topic, code)) {
+                Some(error) if told.hidden.insert(topic.clone()) => failures.push(error),
+                Some(_) => {}
+                None => drop(told.hidden.remove(topic)),
+            }
+        }
+        drop(told);
+        self.report(failures);
+    }
+
     fn positions(&self) -> MutexGuard<'_, Positions> {
         self.positions
             .lock()
@@ -228,7 +258,15 @@ impl Shared {
         const MAX_ERRORS: usize = 64; // a caller that does not poll sees the first ones
         let mut errors = self.errors();
         let before = errors.len();
-        errors.extend(failures);
+        for failure in failures {
+            let is_repeated = failure.is_refusal() && {
+                let words = failure.to_string();
+                errors.iter().any(|known| known.to_string() == words)
+            };
+            if !is_repeated {
+                errors.push_back(failure);
+            }
+        }
         errors.truncate(MAX_ERRORS);
         if errors.len() > before {
             self.ready.notify_one();
@@ -286,6 +324,7 @@ impl Consumer {
             group: GroupBoard::new(),
             positions: Mutex::new(Positions::new(config.auto_offset_reset, coordinator.is_some())),
             errors: Mutex::default(),
+            told: Mutex::default(),
             ready: Notify::new(),
             work: Notify::new(),
             progress: Notify::new(),
@@ -333,6 +372,7 @@ impl Consumer {
         self.coordinator("subscribe")?;
         self.enter(Mode::Subscribed)?;
         let topics: BTreeSet<TopicName> = topics.into_iter().collect();
+        *self.shared.told() = Told::default();
         self.shared.group.subscribe(topics.into_iter().collect());
         Ok(())
     }
@@ -344,6 +384,7 @@ impl Consumer {
     /// [`ConsumeError::MixedSubscription`].
     pub fn assign(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<(), ConsumeError> {
         self.enter(Mode::Assigned)?;
+        *self.shared.told() = Told::default();
         self.shared.positions().replace(partitions.into_iter().collect());
         self.shared.work.notify_one();
         Ok(())

@@ -121,7 +121,7 @@ pub enum ClientError {
         api: ApiKey,
     },
     /// The broker refused.
-    #[error("{} for {resource} refused: {code:?}{}", .api.name(), detail(.message))]
+    #[error("{} for {resource} refused: {code:?}{}{}", .api.name(), detail(.message), fix(*.code))]
     Broker {
         /// What was asked.
         api: ApiKey,
@@ -174,6 +174,19 @@ pub enum ClientError {
 
 fn detail(message: &Option<ByteString>) -> String {
     message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
+}
+
+/// What helps against refusals that have nothing to do with what was asked but with who asks.
+fn fix(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::TopicAuthorizationFailed
+        | ErrorCode::GroupAuthorizationFailed
+        | ErrorCode::TransactionalIdAuthorizationFailed
+        | ErrorCode::ClusterAuthorizationFailed => {
+            "; the principal of this client needs an access rule that allows it (see `highwater acl add --help`)"
+        }
+        _ => "",
+    }
 }
 
 impl ClientError {
@@ -271,7 +284,7 @@ pub enum ProduceError {
         source: Option<Box<ClientError>>,
     },
     /// The broker refused for good.
-    #[error("records for {topic_partition} refused: {code:?}{}", detail(.message))]
+    #[error("records for {topic_partition} refused: {code:?}{}{}", detail(.message), fix(*.code))]
     Refused {
         /// Where it was to go.
         topic_partition: TopicPartition,
@@ -354,6 +367,31 @@ pub enum ConsumeError {
         #[source]
         source: BatchError,
     },
+    /// The principal of this client may not see or read a topic that it subscribed to, or that was assigned to it.
+    /// Said once; other topics are read on, and this one as soon as it may be.
+    #[error(
+        "topic {topic} is not for this client: its principal needs access rules that allow READ and DESCRIBE on the \
+         topic (see `highwater acl add --help`), or leave the topic out"
+    )]
+    TopicAuthorization {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// No topic can have such a name. Said once; other topics are read on.
+    #[error("no topic can be named {topic}; correct the name or leave it out")]
+    InvalidTopic {
+        /// The name.
+        topic: TopicName,
+    },
+    /// The principal of this client may not be a member of the group, or see its offsets. Tried again in a while.
+    #[error(
+        "group {group_id} is not for this client: its principal needs an access rule that allows READ on the group \
+         (see `highwater acl add --help`), or use another group.id"
+    )]
+    GroupAuthorization {
+        /// The group.
+        group_id: ByteString,
+    },
     /// Another member with the same `group.instance.id` took over (KIP-345).
     #[error(
         "member {instance_id} of group {group_id} was replaced by another with the same group.instance.id"
@@ -398,4 +436,46 @@ pub enum ConsumeError {
     /// The consumer was closed.
     #[error("the consumer is closed")]
     Closed,
+}
+
+impl ConsumeError {
+    /// Kafka's code, when a broker refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Client(error) => error.code(),
+            Self::CommitRefused { code, .. } => Some(*code),
+            Self::TopicAuthorization { .. } => Some(ErrorCode::TopicAuthorizationFailed),
+            Self::InvalidTopic { .. } => Some(ErrorCode::InvalidTopicException),
+            Self::GroupAuthorization { .. } => Some(ErrorCode::GroupAuthorizationFailed),
+            _ => None,
+        }
+    }
+
+    /// What the cluster's refusal to show or give a topic is to a consumer; `None` for other codes.
+    pub(crate) fn of_topic(topic: &TopicName, code: ErrorCode) -> Option<Self> {
+        let topic = topic.clone();
+        match code {
+            ErrorCode::TopicAuthorizationFailed => Some(Self::TopicAuthorization { topic }),
+            ErrorCode::InvalidTopicException => Some(Self::InvalidTopic { topic }),
+            _ => None,
+        }
+    }
+
+    /// The same, in a consumer's words where it is about the group.
+    pub(crate) fn of_group(group_id: &ByteString, error: ClientError) -> Self {
+        match error.code() {
+            Some(ErrorCode::GroupAuthorizationFailed) => Self::GroupAuthorization {
+                group_id: group_id.clone(),
+            },
+            _ => Self::Client(error),
+        }
+    }
+
+    /// Whether this is said again and again while nothing changes, so that one of a kind is enough.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::TopicAuthorization { .. } | Self::InvalidTopic { .. } | Self::GroupAuthorization { .. }
+        )
+    }
 }

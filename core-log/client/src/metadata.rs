@@ -117,6 +117,11 @@ impl ClusterView {
         ))
     }
 
+    /// The code of [`ClusterView::refusal`].
+    pub(crate) fn refusal_code(&self, topic: &TopicName) -> Option<ErrorCode> {
+        self.refused.get(topic).copied()
+    }
+
     /// Leader and its epoch, when both partition and leader are known.
     pub fn leader(&self, tp: &TopicPartition) -> Option<(&BrokerInfo, Option<LeaderEpoch>)> {
         let partition = self.topics.get(&tp.topic)?.partition(tp.partition)?;
@@ -326,8 +331,8 @@ impl Metadata {
                     );
                     if !is_final {
                         view.refused.remove(&name);
-                    } else if view.refused.insert(name.clone(), code).is_none() {
-                        tracing::warn!(topic = %name, %code, "the cluster refuses to describe a topic");
+                    } else {
+                        view.refused.insert(name.clone(), code);
                     }
                 }
             }

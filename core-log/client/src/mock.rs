@@ -224,6 +224,11 @@ impl MockBroker {
             RequestBody::ListOffsets(request) => self.list_offsets(request).into(),
             RequestBody::OffsetForLeaderEpoch(request) => self.epoch_ends(request).into(),
             RequestBody::FindCoordinator(request) => find_coordinator(&request).into(),
+            RequestBody::JoinGroup(_) if refuse.is_some() => JoinGroupResponse {
+                error_code: refuse.map_or(0, |(code, _)| code.code()),
+                ..Default::default()
+            }
+            .into(),
             body => self.handle_group(version, body).await,
         }
     }

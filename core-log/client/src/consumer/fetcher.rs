@@ -31,7 +31,7 @@ use super::{
     positions::{Check, Chunk, ResetTo, Wanted},
 };
 use crate::{
-    ClientError, OffsetSpec,
+    ClientError, ConsumeError, OffsetSpec,
     batches::is_stale_leader,
     metadata::{BrokerInfo, ClusterView},
     network::Network,
@@ -113,8 +113,14 @@ impl Fetcher {
         let resets = positions.wants_reset(now);
         let checks = positions.wants_check(now, epoch);
         let fetchable = positions.fetchable(now, self.shared.config.max_buffered_bytes);
-        let due = positions.next_due().filter(|due| *due > now);
         drop(positions);
+        let mut hidden = BTreeSet::new();
+        let committed = self.shown(&view, committed, &mut hidden);
+        let resets = self.shown(&view, resets, &mut hidden);
+        let checks = self.shown(&view, checks, &mut hidden);
+        let fetchable = self.shown(&view, fetchable, &mut hidden);
+        self.shared.tell_hidden(&view, &hidden);
+        let due = self.shared.positions().next_due().filter(|due| *due > now);
         if !committed.is_empty() {
             self.look_up_committed(committed);
         }
@@ -125,7 +131,34 @@ impl Fetcher {
             self.check_positions(checks, &view);
         }
         self.fetch(fetchable, &view);
+        // Access may have been given meanwhile.
+        self.refresh(hidden);
         due.unwrap_or(now + IDLE_CHECK)
+    }
+
+    /// Leaves out what lies in topics that the cluster refuses to show, for a while: one of them is no reason not to
+    /// read the others.
+    fn shown<T>(
+        &self,
+        view: &ClusterView,
+        mut wanted: Vec<Wanted<T>>,
+        hidden: &mut BTreeSet<TopicName>,
+    ) -> Vec<Wanted<T>> {
+        let is_hidden = |tp: &TopicPartition| view.refusal_code(&tp.topic).is_some();
+        if !wanted.iter().any(|wanted| is_hidden(&wanted.tp)) {
+            return wanted;
+        }
+        let later = Some(self.much_later());
+        let mut positions = self.shared.positions();
+        wanted.retain(|wanted| {
+            let is_hidden = is_hidden(&wanted.tp);
+            if is_hidden {
+                positions.postponed(&wanted.tp, wanted.token, later);
+                hidden.insert(wanted.tp.topic.clone());
+            }
+            !is_hidden
+        });
+        wanted
     }
 
     fn look_up_committed(&mut self, wanted: Vec<Wanted<()>>) {
@@ -288,11 +321,39 @@ impl Fetcher {
         Instant::now() + self.shared.core.config.retry_backoff
     }
 
+    /// When to try again what is refused until somebody changes access rules.
+    fn much_later(&self) -> Instant {
+        Instant::now() + self.shared.core.config.retry_backoff_max
+    }
+
+    /// Whether an error about several partitions is one about topics that are not for this client. Looks them up, so
+    /// that it is known which those are: they are told of, and the others asked about again.
+    fn is_of_hidden_topics<T>(&mut self, error: &ClientError, wanted: &[Wanted<T>]) -> bool {
+        let is_of_topics = matches!(
+            error.code(),
+            Some(ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException)
+        );
+        if is_of_topics {
+            tracing::debug!(%error, "some of the topics are not for this client");
+            self.refresh(wanted.iter().map(|wanted| wanted.tp.topic.clone()).collect());
+        }
+        is_of_topics
+    }
+
+    /// An error in a consumer's words.
+    fn words(&self, error: ClientError) -> ConsumeError {
+        match &self.shared.config.group_id {
+            Some(group_id) => ConsumeError::of_group(group_id, error),
+            None => error.into(),
+        }
+    }
+
     fn handle_committed(
         &mut self,
         wanted: Vec<Wanted<()>>,
         answer: Result<super::CommittedOffsets, ClientError>,
     ) {
+        let is_told_otherwise = matches!(&answer, Err(error) if self.is_of_hidden_topics(error, &wanted));
         let later = self.later();
         let mut positions = self.shared.positions();
         let mut failures = Vec::new();
@@ -304,10 +365,16 @@ impl Fetcher {
                 }
             }
             Err(error) => {
+                let error = self.words(error);
+                let later = if error.is_refusal() {
+                    self.much_later()
+                } else {
+                    later
+                };
                 for w in wanted {
                     positions.postponed(&w.tp, w.token, Some(later));
                 }
-                failures.push(error.into());
+                failures.extend(Some(error).filter(|_| !is_told_otherwise));
             }
         }
         drop(positions);
@@ -319,6 +386,7 @@ impl Fetcher {
         wanted: Vec<Wanted<ResetTo>>,
         answer: Result<BTreeMap<TopicPartition, crate::ListedOffset>, ClientError>,
     ) {
+        let is_told_otherwise = matches!(&answer, Err(error) if self.is_of_hidden_topics(error, &wanted));
         let later = self.later();
         let mut positions = self.shared.positions();
         let mut failures = Vec::new();
@@ -335,7 +403,7 @@ impl Fetcher {
                 for w in wanted {
                     positions.postponed(&w.tp, w.token, Some(later));
                 }
-                failures.push(error.into());
+                failures.extend(Some(error.into()).filter(|_| !is_told_otherwise));
             }
         }
         drop(positions);
@@ -428,7 +496,16 @@ impl Fetcher {
         let (tp, token) = (&wanted.tp, wanted.token);
         match ErrorCode::from_code(data.error_code) {
             ErrorCode::None => {
+                self.shared.told().unreadable.remove(&tp.topic);
                 self.handle_records(wanted, data);
+                false
+            }
+            code @ (ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException) => {
+                let later = self.much_later();
+                self.shared.positions().postponed(tp, token, Some(later));
+                let is_new = self.shared.told().unreadable.insert(tp.topic.clone());
+                self.shared
+                    .report(ConsumeError::of_topic(&tp.topic, code).filter(|_| is_new));
                 false
             }
             ErrorCode::OffsetOutOfRange => {

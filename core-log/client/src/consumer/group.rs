@@ -215,11 +215,17 @@ impl Membership {
                 End::Unsubscribed => self.leave("nothing is subscribed").await,
                 End::Idle => self.leave_idle().await,
                 End::Fatal(error) => {
-                    tracing::warn!(group = %self.coordinator.group_id(), %error, "group membership ended");
+                    // Access is given and taken while members run; whoever goes on polling is let in then.
+                    let may_pass = error.is_refusal();
+                    tracing::debug!(group = %self.coordinator.group_id(), %error, "group membership ended");
                     self.shared.report([error]);
                     self.post(|done| Event::Lose { done }).await;
                     self.forget_membership();
-                    self.wait_for_other_topics().await;
+                    let pause = self.shared.core.config.retry_backoff_max;
+                    tokio::select! {
+                        () = self.wait_for_other_topics() => {}
+                        () = tokio::time::sleep(pause), if may_pass => {}
+                    }
                 }
             }
         }
@@ -263,6 +269,11 @@ impl Membership {
         };
         if topics.is_empty() {
             return Err(End::Unsubscribed);
+        }
+        // Whoever does not lead would never learn that some of its topics are not for it. A failure to ask shows in
+        // what follows.
+        if let Ok(view) = self.shared.core.metadata.ensure(&topics).await {
+            self.shared.tell_hidden(&view, &topics);
         }
         let response = self.join(&topics).await?;
         let generation = GenerationId::new(response.generation_id);
@@ -481,7 +492,8 @@ impl Membership {
     /// Waits before another attempt, or ends the episode.
     async fn retry(&mut self, error: ClientError) -> Result<(), End> {
         if !error.is_retriable() {
-            return Err(End::Fatal(error.into()));
+            let error = ConsumeError::of_group(self.coordinator.group_id(), error);
+            return Err(End::Fatal(error));
         }
         let wait = self.backoff.next_wait();
         tracing::debug!(group = %self.coordinator.group_id(), %error, ?wait, "group request failed");
@@ -544,6 +556,10 @@ impl Membership {
                     return End::Lost { code };
                 }
                 Ok(ErrorCode::FencedInstanceId) => return self.fenced(),
+                Ok(ErrorCode::GroupAuthorizationFailed) => {
+                    let group_id = self.coordinator.group_id().clone();
+                    return End::Fatal(ConsumeError::GroupAuthorization { group_id });
+                }
                 Ok(code) if is_coordinator_trouble(code) => self.coordinator.forget(),
                 Ok(code) => tracing::debug!(?code, generation = %joined.generation, "heartbeat refused"),
                 Err(error) => tracing::debug!(%error, "heartbeat failed"),
@@ -570,6 +586,7 @@ impl Membership {
             false => self.shared.core.metadata.refresh(&missing).await,
         };
         let Ok(view) = view else { return false };
+        self.shared.tell_hidden(&view, &self.shared.group.topics());
         let counts = partition_counts(&view, &topics);
         // A topic that is gone for the moment is no reason to move partitions around.
         counts

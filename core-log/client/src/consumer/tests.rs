@@ -424,3 +424,99 @@ async fn subscribing_and_assigning_do_not_mix() {
         Err(ConsumeError::NoGroup { .. })
     ));
 }
+
+fn secret() -> TopicName {
+    TopicName::new("secret").expect("legal")
+}
+
+/// Polls until `count` values came, or two seconds have passed; also gives the errors.
+async fn read_over_errors(consumer: &Consumer, count: usize) -> (Vec<String>, Vec<ConsumeError>) {
+    let (mut values, mut errors) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while values.len() < count && Instant::now() < deadline {
+        match consumer.poll(Duration::from_millis(20)).await {
+            Ok(polled) => {
+                let records = polled.into_iter().flat_map(|partition| partition.records);
+                let texts = records.map(|record| record.value.unwrap_or_default());
+                values.extend(texts.map(|value| String::from_utf8_lossy(&value).into_owned()));
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    (values, errors)
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_for_this_client_is_an_error_once_and_the_others_are_read() {
+    for subscribes in [true, false] {
+        let broker = MockBroker::new(&[("t", 1), ("secret", 1)]);
+        fill(&broker, 0..10).await;
+        broker.state().denied.insert("secret".to_owned());
+        let consumer = broker
+            .client()
+            .consumer(in_group(Arc::new(RoundRobinAssignor)))
+            .expect("starts");
+        match subscribes {
+            true => consumer.subscribe([topic(), secret()]).expect("subscribes"),
+            false => {
+                let hidden = TopicPartition::new(secret(), PartitionId::new(0));
+                consumer.assign([tp(0), hidden]).expect("assigns");
+            }
+        }
+        let (values, mut errors) = read_over_errors(&consumer, 10).await;
+        assert_eq!(values, numbers(0..10));
+        fill(&broker, 10..20).await;
+        let (values, later) = read_over_errors(&consumer, 10).await;
+        assert_eq!(values, numbers(10..20));
+        errors.extend(later);
+        assert!(
+            matches!(errors.as_slice(), [ConsumeError::TopicAuthorization { topic }] if *topic == secret()),
+            "{errors:?}"
+        );
+        // Whoever goes on polling reads it as soon as that is allowed.
+        broker.state().denied.clear();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while consumer.lag().len() < 2 {
+            consumer.poll(Duration::from_millis(10)).await.expect("polls");
+            assert!(Instant::now() < deadline, "{:?}", consumer.lag());
+        }
+        consumer.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_may_be_seen_but_not_read_is_an_error_once() {
+    let broker = MockBroker::new(&[("t", 1)]);
+    fill(&broker, 0..10).await;
+    let consumer = broker.client().consumer(from_the_beginning()).expect("starts");
+    let refusal = || Fault::Refuse(ErrorCode::TopicAuthorizationFailed);
+    for _ in 0..3 {
+        broker.fail_next(ApiKey::Fetch, refusal());
+    }
+    consumer.assign([tp(0)]).expect("assigns");
+    let (values, errors) = read_over_errors(&consumer, 10).await;
+    assert_eq!(values, numbers(0..10));
+    assert!(
+        matches!(errors.as_slice(), [ConsumeError::TopicAuthorization { topic: named }] if *named == topic()),
+        "{errors:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_group_that_is_not_for_this_client_is_an_error_and_joined_when_that_changes() {
+    let broker = MockBroker::new(&[("t", 1)]);
+    fill(&broker, 0..10).await;
+    let refusal = Fault::Refuse(ErrorCode::GroupAuthorizationFailed);
+    broker.fail_next(ApiKey::JoinGroup, refusal);
+    let consumer = broker
+        .client()
+        .consumer(in_group(Arc::new(RoundRobinAssignor)))
+        .expect("starts");
+    consumer.subscribe([topic()]).expect("subscribes");
+    let (values, errors) = read_over_errors(&consumer, 10).await;
+    assert_eq!(values, numbers(0..10));
+    assert!(
+        matches!(errors.as_slice(), [ConsumeError::GroupAuthorization { group_id }] if &**group_id == "g"),
+        "{errors:?}"
+    );
+}
