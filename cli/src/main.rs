@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`output`] (how answers are printed), [`node`] (`dev` and `server`), then one file per noun.
 
+mod acl;
 mod check_config;
 mod cluster;
 mod config;
@@ -21,6 +22,7 @@ mod shutdown;
 mod sql;
 mod supervisor;
 mod topic;
+mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -108,6 +110,12 @@ enum Command {
     /// List, describe, reset and delete consumer groups.
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// List, add and remove access rules: who may do what with which topics, groups and more.
+    #[command(subcommand)]
+    Acl(acl::AclCommand),
+    /// List, set and remove users who log in with SCRAM.
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Check connector files, run a worker, and manage the connectors of a running one.
     #[command(subcommand)]
     Connect(connect::ConnectCommand),
@@ -172,6 +180,8 @@ async fn run(cli: Cli, server: Option<ServerConfig>, log_levels: Arc<dyn LogLeve
         }
         Command::Consume(args) => consume::run(args, &cluster::connect(&cli.global).await?, &output).await,
         Command::Group(command) => group::run(command, &cluster::connect(&cli.global).await?, &output).await,
+        Command::Acl(command) => acl::run(command, &cluster::connect(&cli.global).await?, &output).await,
+        Command::User(command) => user::run(command, &cluster::connect(&cli.global).await?, &output).await,
         Command::Connect(command) => connect::run(command, &cli.global, &output).await,
         Command::Sql(args) => sql::run(args, &cli.global).await,
     }

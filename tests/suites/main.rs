@@ -5,6 +5,7 @@
 //! runs them. The rest needs
 //! only the built binaries.
 
+mod access;
 mod compaction;
 mod contract;
 mod crash;

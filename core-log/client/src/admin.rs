@@ -1,4 +1,4 @@
-//! Topics, configurations, groups, offsets and records, as Kafka's admin client offers them.
+//! Topics, configurations, groups, offsets, records, access rules and users, as Kafka's admin client offers them.
 //!
 //! Operations on several things answer for each of them; the outer error means that no answer came at all.
 
@@ -23,11 +23,17 @@ use crate::{
     network::Broker,
 };
 
+mod acls;
 mod configs;
 mod groups;
+mod users;
 
+pub use acls::{
+    AclBinding, AclFilter, AclOperation, AclPermission, PatternFilter, PatternType, ResourceType, UnknownWord,
+};
 pub use configs::{ConfigEntry, ConfigOp, ConfigResource, ConfigSource};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
+pub use users::{DEFAULT_ITERATIONS, ScramCredentialInfo, UserScramAlteration};
 
 /// One answer per thing asked about.
 pub type Answers<K, V> = BTreeMap<K, Result<V, ClientError>>;

@@ -370,8 +370,8 @@ pub enum ConsumeError {
     /// The principal of this client may not see or read a topic that it subscribed to, or that was assigned to it.
     /// Said once; other topics are read on, and this one as soon as it may be.
     #[error(
-        "topic {topic} is not for this client: its principal needs access rules that allow READ and DESCRIBE on the \
-         topic (see `highwater acl add --help`), or leave the topic out"
+        "topic {topic} is not for this client: its principal needs an access rule that allows READ on the topic (see \
+         `highwater acl add --help`), or leave the topic out"
     )]
     TopicAuthorization {
         /// The topic.
@@ -471,8 +471,8 @@ impl ConsumeError {
         }
     }
 
-    /// Whether this is said again and again while nothing changes, so that one of a kind is enough.
-    pub(crate) fn is_refusal(&self) -> bool {
+    /// Whether the cluster does not let this client have what it asks for, and will not until somebody changes that.
+    pub fn is_refusal(&self) -> bool {
         matches!(
             self,
             Self::TopicAuthorization { .. } | Self::InvalidTopic { .. } | Self::GroupAuthorization { .. }

@@ -26,6 +26,7 @@ pub(crate) async fn prepare(
         match topology.plan(&partitions(admin).await?) {
             Ok(plan) => break plan,
             Err(PlanError::MissingTopic { topic }) if Instant::now() < deadline => {
+                look_for_refusal(admin, topic.clone()).await?;
                 tracing::info!(%topic, "waiting for a source topic");
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
@@ -52,6 +53,19 @@ pub(crate) async fn prepare(
             ));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// A topic that this client may not see is missing in lists and is not worth waiting for.
+async fn look_for_refusal(admin: &Admin, topic: TopicName) -> Result<(), StreamsError> {
+    let failed = StreamsError::client("see a source topic");
+    let answers = match admin.describe_topics([topic]).await {
+        Ok(answers) => answers,
+        Err(error) => return Err(failed(error)),
+    };
+    match answers.into_values().next() {
+        Some(Err(error)) if !error.is_retriable() => Err(failed(error)),
+        _ => Ok(()),
     }
 }
 

@@ -121,7 +121,10 @@ impl Worker {
         while !shutdown.is_cancelled() {
             if let Err(error) = self.turn().await {
                 self.failures += 1;
-                let Some(wait) = self.app.config.restart.wait_after(self.failures) else {
+                // Without one of its inputs an application would make wrong results of the others.
+                let is_refused = matches!(&error, StreamsError::Consume(error) if error.is_refusal());
+                let wait = self.app.config.restart.wait_after(self.failures);
+                let Some(wait) = wait.filter(|_| !is_refused) else {
                     outcome = Err(error);
                     break;
                 };

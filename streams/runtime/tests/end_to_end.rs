@@ -7,7 +7,8 @@ use std::{
 };
 
 use highwater_client::{
-    AutoOffsetReset, Client, ClientConfig, ConsumerConfig, ProducerConfig, ProducerRecord, admin::NewTopic,
+    AutoOffsetReset, Client, ClientConfig, ConsumerConfig, ProducerConfig, ProducerRecord,
+    admin::{AclBinding, AclOperation, AclPermission, NewTopic, PatternType, ResourceType},
 };
 use highwater_embedded::{Embedded, EmbeddedConfig};
 use highwater_streams::{
@@ -188,6 +189,76 @@ async fn sums_survive_an_orderly_restart_without_reading_their_changelogs_again(
     streams.shutdown().await?;
     node.shutdown().await?;
     Ok(())
+}
+
+/// A rule for whoever connects without a login.
+fn anybody(resource_type: ResourceType, name: &'static str, operation: AclOperation) -> AclBinding {
+    AclBinding {
+        resource_type,
+        name: name.into(),
+        pattern: PatternType::Literal,
+        principal: "User:ANONYMOUS".into(),
+        host: "*".into(),
+        operation,
+        permission: AclPermission::Allow,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_topic_that_is_not_for_the_application_ends_it_with_an_error_that_names_it() -> TestResult {
+    let (log, state) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let mut guarded = EmbeddedConfig::new(log.path()).listen("127.0.0.1:0".parse()?);
+    let authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+    guarded
+        .properties
+        .insert("authorizer.class.name".to_owned(), authorizer.to_owned());
+    let node = Embedded::start(guarded).await?;
+    create_topics(&node.client(), &["numbers", "sums"]).await?;
+    let address = node.kafka_addr().ok_or("a listener")?.to_string();
+    let outside = Client::connect(ClientConfig::new([address])).await?;
+    let allow = async |rules: Vec<AclBinding>| -> TestResult {
+        for (_, answer) in node.client().admin().create_acls(rules).await? {
+            answer?;
+        }
+        Ok(())
+    };
+
+    // What may not be seen is not waited for.
+    let refused = Streams::start(direct_sums(), outside.clone(), config(&state)).await;
+    let words = chain(&refused.err().ok_or("nothing was allowed")?);
+    assert!(
+        words.contains("see a source topic") && words.contains("numbers"),
+        "{words}"
+    );
+
+    // What may be seen but not read ends the application instead of leaving it without an input.
+    allow(vec![
+        anybody(ResourceType::Topic, "*", AclOperation::Describe),
+        anybody(ResourceType::Topic, "*", AclOperation::Create),
+        anybody(ResourceType::Group, "*", AclOperation::Read),
+    ])
+    .await?;
+    let streams = Streams::start(direct_sums(), outside, config(&state)).await?;
+    let ended = tokio::time::timeout(PATIENCE, streams.ended())
+        .await?
+        .err()
+        .ok_or("it went on")?;
+    let words = chain(&ended);
+    assert!(words.contains("topic numbers is not for this client"), "{words}");
+    drop(streams.shutdown().await);
+    node.shutdown().await?;
+    Ok(())
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    words
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,8 @@
 usage: kafka_python.py BOOTSTRAP [SCENARIO...]
 """
 
+import contextlib
+import logging
 import os
 import threading
 import time
@@ -511,11 +513,29 @@ def round_trip(config):
 
 
 def refused_login(config):
-    """This client (3.0.12) goes on trying and has one error for all reasons; they are in its log at best."""
+    """This client (3.0.12) goes on trying and has one error for all reasons; those of the node are in its log."""
     def connect():
         return KafkaAdminClient(bootstrap_timeout_ms=1000, **config)
 
-    refused("connecting", connect, fails_with(errors.KafkaTimeoutError))
+    with logged("kafka.net.connection") as lines:
+        refused("connecting", connect, fails_with(errors.KafkaTimeoutError))
+    if "sasl_mechanism" in config:
+        lost = [line for line in lines if "Connection lost" in line]
+        check(any("SaslAuthenticationFailedError" in line for line in lost), f"the log does not say why: {lost}")
+
+
+@contextlib.contextmanager
+def logged(name):
+    """The lines that a logger of the client writes meanwhile."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
 
 
 def logs_in(mechanism):
