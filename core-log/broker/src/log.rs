@@ -1,5 +1,6 @@
 //! The partitions of a node: logs on disk with what the broker knows about them.
 
+mod closing;
 pub(crate) mod flusher;
 pub(crate) mod graves;
 pub(crate) mod partition;

@@ -25,10 +25,14 @@ use uuid::Uuid;
 
 use crate::checkpoint::{self, MAX_FILE_BYTES, MetaProperties, OffsetMap};
 use crate::config::LogConfig;
-use crate::disk::{DirLock, Disk, EntryKind, OpenMode, read_file, replace_file};
+use crate::disk::{DirLock, Disk, EntryKind, FileSystem, OpenMode, empty, read_file, replace_file};
 use crate::error::{At, FormatProblem, StorageError};
 use crate::files::{self, FileKind};
-use crate::log::{CorruptionPolicy, OpenOptions, PartitionLog, RecoveryReport};
+use crate::log::{CorruptionPolicy, FlushPlan, OpenOptions, PartitionLog, RecoveryReport};
+
+/// Below that, files are synced one by one: a sync of the file system also waits for what other programs have written
+/// to it, which may be much.
+const SYNCS_WORTH_A_WHOLE_ONE: usize = 256;
 
 pub use self::secret::NodeSecret;
 
@@ -92,6 +96,8 @@ pub struct DataDir {
     log_starts: OffsetMap,
     high_watermarks: OffsetMap,
     cleaned: OffsetMap,
+    /// Watched from before the first write on.
+    file_system: Option<Box<dyn FileSystem>>,
     _lock: Box<dyn DirLock>,
 }
 
@@ -111,6 +117,7 @@ impl DataDir {
             }
             other => other.at("lock", &lock_path)?,
         };
+        let file_system = disk.file_system(&path);
         let marker = path.join(CLEAN_SHUTDOWN);
         let mut was_clean = disk.info(&marker).at("inspect", &marker)?.is_some();
         if was_clean {
@@ -130,6 +137,7 @@ impl DataDir {
             path,
             options,
             was_clean,
+            file_system,
             _lock: lock,
         };
         dir.remove_interrupted_deletions()?;
@@ -339,7 +347,7 @@ impl DataDir {
     /// Not synced: the log's first flush does that.
     fn write_topic_id(&self, path: &Path, id: TopicId) -> std::io::Result<()> {
         let file = self.disk.open(path, OpenMode::Create)?;
-        file.set_len(0)?;
+        empty(&*file)?;
         file.write_all_at(&[&checkpoint::encode_partition_metadata(id)], 0)
     }
 
@@ -421,6 +429,29 @@ impl DataDir {
     pub fn write_checkpoint(&self, which: OffsetCheckpoint, offsets: &OffsetMap) -> Result<(), StorageError> {
         let path = self.path.join(which.file_name());
         replace_file(&*self.disk, &path, &checkpoint::encode_offsets(offsets)).at("write", &path)
+    }
+
+    /// Makes durable what many plans are about with one sync of the file system; executing them then does nothing.
+    /// Where they are few, where that cannot be done or where it fails, they stay as they are and sync file by file
+    /// when executed, which tells whose file it was. Blocks.
+    pub fn sync_together<'a>(&self, plans: impl IntoIterator<Item = &'a mut FlushPlan>) {
+        self.sync_together_from(SYNCS_WORTH_A_WHOLE_ONE, plans);
+    }
+
+    fn sync_together_from<'a>(&self, least: usize, plans: impl IntoIterator<Item = &'a mut FlushPlan>) {
+        let Some(file_system) = &self.file_system else {
+            return;
+        };
+        let plans = plans.into_iter().filter(|plan| file_system.holds(plan.dir()));
+        let plans: Vec<&mut FlushPlan> = plans.collect();
+        if plans.iter().map(|plan| plan.sync_count()).sum::<usize>() < least {
+            return;
+        }
+        match file_system.sync() {
+            Ok(()) => plans.into_iter().for_each(FlushPlan::done),
+            Err(error) => tracing::warn!(dir = %self.path.display(), %error,
+                "cannot sync the file system as a whole, syncing file by file"),
+        }
     }
 
     /// Ends a clean shutdown: call when every log has been closed and the checkpoints are written.

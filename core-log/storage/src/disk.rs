@@ -8,6 +8,7 @@
 //! that was interrupted leaves a prefix of it, never bytes of another file.
 
 mod fail_stop;
+mod file_system;
 mod resident;
 
 use std::cell::RefCell;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 pub use fail_stop::{DiskFailure, FailStopDisk};
+pub use file_system::FileSystem;
 pub(crate) use resident::{Patience, Patient, Unknown, is_resident};
 
 /// Up to this size, parts are joined in memory: a copy costs less than a second system call.
@@ -108,6 +110,9 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
     /// Room on the file system a directory lies on.
     fn space(&self, dir: &Path) -> io::Result<Space>;
+    /// The file system a directory lies on, if one sync of it does what a sync of every file in it does. Ask before
+    /// the first write: what has failed before may not be told.
+    fn file_system(&self, dir: &Path) -> Option<Box<dyn FileSystem>>;
 }
 
 /// An open file with positional IO.
@@ -210,6 +215,15 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::R
     Ok(Some(bytes))
 }
 
+/// Takes everything out of a file that is about to be written from its beginning. One that is empty is left alone: cut
+/// to nothing, even if nothing was in it, ext4 would write it out as soon as it is closed.
+pub(crate) fn empty(file: &dyn DiskFile) -> io::Result<()> {
+    match file.len_bytes()? {
+        0 => Ok(()),
+        _ => file.set_len(0),
+    }
+}
+
 /// Replaces a file as one step: temporary file, sync, rename, directory sync. After a crash either the
 /// old or the new content is there, whole.
 pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -240,7 +254,7 @@ fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: OpenMode) -> io::Re
     name.push(".tmp");
     let temporary = PathBuf::from(name);
     let file = disk.open(&temporary, mode)?;
-    file.set_len(0)?;
+    empty(&*file)?;
     file.write_all_at(&[bytes], 0)?;
     file.sync_data()?;
     drop(file);
@@ -374,6 +388,10 @@ impl Disk for StdDisk {
             total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
         })
+    }
+
+    fn file_system(&self, dir: &Path) -> Option<Box<dyn FileSystem>> {
+        file_system::of(dir)
     }
 }
 

@@ -88,6 +88,10 @@ impl LeaderEpochs {
 
     /// Reads the checkpoint text.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatProblem> {
+        // Without the end of its line, a last number may be the beginning of a larger one.
+        if !bytes.ends_with(b"\n") {
+            return Err(FormatProblem::Short(bytes.len()));
+        }
         let lines = crate::checkpoint::lines(bytes)?;
         let mut entries: Vec<(LeaderEpoch, Offset)> = Vec::new();
         for (number, line) in lines {
@@ -176,6 +180,8 @@ mod tests {
             "",
             "1\n0\n",
             "0\n3\n2 10\n4 20\n",
+            "0\n2\n2 10\n4 2",
+            "0\n2\n2 10\n4 20",
             "0\n2\n4 20\n2 10\n",
             "0\n1\n-1 3\n",
             "0\n1\nx\n",

@@ -41,8 +41,8 @@ pub use cleaner::{
 pub use config::{FlushPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirOptions, FoundPartition, NodeSecret, OffsetCheckpoint};
 pub use disk::{
-    DirEntry, DirLock, Disk, DiskFailure, DiskFile, EntryKind, FailStopDisk, FileInfo, OpenMode, Space,
-    StdDisk,
+    DirEntry, DirLock, Disk, DiskFailure, DiskFile, EntryKind, FailStopDisk, FileInfo, FileSystem, OpenMode,
+    Space, StdDisk,
 };
 pub use error::{
     AppendError, BadBatch, CorruptionEvidence, FenceReason, FormatProblem, InvalidRecord, ReadError,
@@ -50,8 +50,8 @@ pub use error::{
 };
 pub use file_range::{FileRange, Step};
 pub use log::{
-    AppendInfo, Cleanable, CorruptionPolicy, EndTransaction, FlushPlan, OpenOptions, PartitionLog,
-    ReadOptions, ReadPlan, ReadRequest, Records, RecoveryReport, Retention, TimestampOffset,
+    AppendInfo, Cleanable, ClosingLog, CorruptionPolicy, EndTransaction, FlushPlan, OpenOptions,
+    PartitionLog, ReadOptions, ReadPlan, ReadRequest, Records, RecoveryReport, Retention, TimestampOffset,
 };
 pub use producer_state::ActiveProducer;
 pub use txn_index::AbortedTransaction;

@@ -31,7 +31,7 @@ use highwater_types::{LeaderEpoch, Offset, Timestamp};
 pub use append::{AppendInfo, EndTransaction};
 pub use cleaning::Cleanable;
 pub(crate) use cleaning::{CleaningPlan, Source};
-pub use flush::FlushPlan;
+pub use flush::{ClosingLog, FlushPlan};
 pub use read::{ReadOptions, ReadPlan, ReadRequest, Records};
 pub(crate) use recovery::remove_segment;
 pub use recovery::{CorruptionPolicy, OpenOptions, RecoveryReport};
@@ -63,6 +63,7 @@ pub struct PartitionLog {
     active: Active,
     epochs: LeaderEpochs,
     epochs_changed: bool,
+    has_epoch_file: bool,
     producers: ProducerState,
     /// Bytes appended since producers were written down, or as many as an open had to read for them.
     since_snapshot_bytes: u64,

@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{DirEntry, DirLock, Disk, DiskFile, EntryKind, FileInfo, OpenMode, Space};
+use crate::disk::{DirEntry, DirLock, Disk, DiskFile, EntryKind, FileInfo, FileSystem, OpenMode, Space};
 
 /// Where an operation that is interrupted stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum Crash {
 }
 
 type FileId = usize;
+
+const EIO: i32 = 5;
 
 #[derive(Debug, Clone)]
 enum Change {
@@ -150,9 +152,21 @@ struct State {
     syncs: u64,
     /// Operation that fails, and with which error, though the disk goes on living.
     failing_operation: Option<(u64, i32)>,
+    /// A file whose written bytes the system could not store, and who has been told: its own sync, the file system's.
+    lost: Option<Lost>,
+    /// Whether one sync covers the whole file system.
+    syncs_whole: bool,
     /// Bytes all files together may have.
     capacity_bytes: Option<u64>,
     locked: BTreeSet<PathBuf>,
+}
+
+/// A file whose pages could not be written back. Nothing of it becomes durable; both kinds of sync tell so once.
+#[derive(Debug)]
+struct Lost {
+    file: FileId,
+    is_told_by_file: bool,
+    is_told_by_file_system: bool,
 }
 
 /// The disk. Clones share it.
@@ -165,6 +179,11 @@ pub struct FakeDisk {
 struct FakeFile {
     state: Arc<Mutex<State>>,
     id: FileId,
+}
+
+#[derive(Debug)]
+struct FakeFileSystem {
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
@@ -226,6 +245,24 @@ impl FakeDisk {
         lock(&self.state).failing_operation = Some((operation, os_error));
     }
 
+    /// Has a file system that can be synced as a whole.
+    #[must_use]
+    pub fn with_whole_syncs(self) -> Self {
+        lock(&self.state).syncs_whole = true;
+        self
+    }
+
+    /// From here on the system fails to store what was written to a file: the next sync of the file and the next one
+    /// of the file system tell so, later ones succeed, and nothing of the file becomes durable.
+    pub fn lose_writes(&self, path: &Path) {
+        let mut state = lock(&self.state);
+        state.lost = state.now.names.get(path).map(|file| Lost {
+            file: *file,
+            is_told_by_file: false,
+            is_told_by_file_system: false,
+        });
+    }
+
     /// Bounds what all files together may hold; a write that goes beyond fails in the middle.
     pub fn set_capacity(&self, capacity_bytes: Option<u64>) {
         lock(&self.state).capacity_bytes = capacity_bytes;
@@ -272,6 +309,7 @@ impl FakeDisk {
             base: image.clone(),
             now: image,
             next_file: state.next_file,
+            syncs_whole: state.syncs_whole,
             ..State::default()
         };
         Self {
@@ -376,14 +414,15 @@ impl State {
         let tear = self.count()?;
         self.syncs += 1;
         if self.failing_sync == Some(self.syncs) {
-            return Err(io::Error::from_raw_os_error(5));
+            return Err(io::Error::from_raw_os_error(EIO));
         }
         if let Some(error) = self.injected() {
             return Err(error);
         }
         if matches!(tear, None | Some(Tear::Everything)) {
+            let lost = self.lost.as_ref().map(|lost| lost.file);
             for (change, durable) in &mut self.journal {
-                *durable |= covers(change);
+                *durable |= covers(change) && (lost.is_none() || change.file() != lost);
             }
         }
         if tear.is_some() { Err(dead()) } else { Ok(()) }
@@ -525,6 +564,31 @@ impl Disk for FakeDisk {
             free_bytes: total_bytes.saturating_sub(state.used_bytes()),
         })
     }
+
+    fn file_system(&self, _dir: &Path) -> Option<Box<dyn FileSystem>> {
+        lock(&self.state).syncs_whole.then(|| {
+            let state = Arc::clone(&self.state);
+            Box::new(FakeFileSystem { state }) as Box<dyn FileSystem>
+        })
+    }
+}
+
+impl FileSystem for FakeFileSystem {
+    fn holds(&self, dir: &Path) -> bool {
+        lock(&self.state).now.dirs.contains(dir)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        state.sync(|_| true)?;
+        match &mut state.lost {
+            Some(lost) if !lost.is_told_by_file_system => {
+                lost.is_told_by_file_system = true;
+                Err(io::Error::from_raw_os_error(EIO))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl DiskFile for FakeFile {
@@ -554,7 +618,15 @@ impl DiskFile for FakeFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        lock(&self.state).sync(|change| change.file() == Some(self.id))
+        let mut state = lock(&self.state);
+        state.sync(|change| change.file() == Some(self.id))?;
+        match &mut state.lost {
+            Some(lost) if lost.file == self.id && !lost.is_told_by_file => {
+                lost.is_told_by_file = true;
+                Err(io::Error::from_raw_os_error(EIO))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn preallocate(&self, _len_bytes: u64) -> io::Result<()> {

@@ -7,13 +7,14 @@
 //! (default 10). Everything is removed again.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use highwater_storage::{
-    CorruptionPolicy, DataDir, DataDirOptions, LogConfig, OffsetCheckpoint, OffsetMap, PartitionLog, StdDisk,
+    ClosingLog, CorruptionPolicy, DataDir, DataDirOptions, LogConfig, OffsetCheckpoint, OffsetMap,
+    PartitionLog, StdDisk,
 };
 use highwater_types::record::{BatchBuilder, BatchOptions, ProducerStamp, RecordBatch};
 use highwater_types::{
@@ -33,6 +34,10 @@ fn id(index: usize) -> TopicPartition {
 }
 
 fn batch(sequence: i32) -> Bytes {
+    batch_of(16, sequence)
+}
+
+fn batch_of(records: usize, sequence: i32) -> Bytes {
     let mut builder = BatchBuilder::new(BatchOptions {
         producer: Some(ProducerStamp {
             id: ProducerId::new(1),
@@ -42,7 +47,7 @@ fn batch(sequence: i32) -> Bytes {
         ..BatchOptions::default()
     });
     let value = [b'x'; 1000];
-    for _ in 0..16 {
+    for _ in 0..records {
         builder.append(NOW, None, Some(&value), &[]);
     }
     builder.build().unwrap()
@@ -98,8 +103,7 @@ fn start(path: &Path, partitions: usize, close: bool) -> Start {
     let began = Instant::now();
     let dir = data_dir(path);
     let scanned = AtomicU64::new(0);
-    let logs: Vec<std::sync::Mutex<Option<PartitionLog>>> =
-        (0..partitions).map(|_| Default::default()).collect();
+    let logs: Vec<Mutex<Option<PartitionLog>>> = (0..partitions).map(|_| Default::default()).collect();
     each(partitions, |index| {
         let (log, report) = dir
             .open_partition(&id(index), None, Arc::clone(&config), NOW)
@@ -141,7 +145,7 @@ fn measure(partitions: usize) {
     let config = Arc::new(LogConfig::default());
     {
         let dir = data_dir(&path);
-        let points = std::sync::Mutex::new(OffsetMap::new());
+        let points = Mutex::new(OffsetMap::new());
         each(partitions, |index| {
             let (mut log, _) = dir
                 .open_partition(&id(index), None, Arc::clone(&config), NOW)
@@ -255,4 +259,59 @@ fn a_thousand_partitions() {
 #[ignore = "writes ten gigabytes"]
 fn ten_thousand_partitions() {
     measure(10_000);
+}
+
+/// Ten thousand partitions that were used a little, and a clean stop: one sync per file, and one for all of them.
+#[test]
+#[ignore = "syncs sixty thousand files"]
+fn a_clean_stop_of_ten_thousand_used_partitions() {
+    const PARTITIONS: usize = 10_000;
+    for together in [false, true] {
+        let home = std::env::var("RECOVERY_DIR").map_or_else(|_| std::env::temp_dir(), PathBuf::from);
+        let home = tempfile::tempdir_in(home).unwrap();
+        for life in ["new", "known"] {
+            let dir = data_dir(&home.path().join("data"));
+            let open = |index| {
+                dir.open_partition(&id(index), None, Arc::default(), NOW)
+                    .unwrap()
+                    .0
+            };
+            let mut logs: Vec<PartitionLog> = (0..PARTITIONS).map(open).collect();
+            // What came before is not part of it.
+            let _ = std::process::Command::new("sync").status();
+            for log in &mut logs {
+                let sequence = i32::try_from(log.end_offset().get()).unwrap();
+                let (batch, _) = RecordBatch::parse(batch_of(1, sequence)).unwrap();
+                log.append_as_leader(batch, LeaderEpoch::new(0), NOW).unwrap();
+            }
+            let logs: Vec<_> = logs.into_iter().map(|log| Mutex::new(Some(log))).collect();
+            let began = Instant::now();
+            let closing: Vec<_> = logs.iter().map(|_| Mutex::new(None)).collect();
+            each(PARTITIONS, |index| {
+                let log = logs[index].lock().unwrap().take().unwrap();
+                *closing[index].lock().unwrap() = Some(log.begin_close().unwrap());
+            });
+            let written = began.elapsed();
+            let mut closing: Vec<_> = closing
+                .into_iter()
+                .map(|log| log.into_inner().unwrap().unwrap())
+                .collect();
+            if together {
+                dir.sync_together(closing.iter_mut().map(ClosingLog::plan_mut));
+            }
+            let synced = began.elapsed();
+            let closing: Vec<_> = closing.into_iter().map(|log| Mutex::new(Some(log))).collect();
+            each(PARTITIONS, |index| {
+                closing[index].lock().unwrap().take().unwrap().finish().unwrap();
+            });
+            let closed = began.elapsed();
+            println!(
+                "{PARTITIONS} {life} partitions, {}: written after {:.2} s, synced after {:.2} s, closed after {:.2} s",
+                if together { "together" } else { "one by one" },
+                written.as_secs_f64(),
+                synced.as_secs_f64(),
+                closed.as_secs_f64()
+            );
+        }
+    }
 }

@@ -21,6 +21,7 @@ use highwater_storage::{
 use highwater_types::{BrokerId, Offset, PartitionId, TopicId, TopicName, TopicPartition, Uuid};
 use highwater_wire::ErrorCode;
 
+use super::closing::{self, on_threads};
 use super::flusher::{FlushQueue, FlushThreads};
 use super::graves::{Buried, Graves};
 use super::partition::{Leadership, Partition};
@@ -503,30 +504,6 @@ impl PartitionTable {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        let partitions = self.all();
-        let (ends, starts) = (Mutex::new(OffsetMap::new()), Mutex::new(OffsetMap::new()));
-        let failed = AtomicUsize::new(0);
-        let next = AtomicUsize::new(0);
-        on_threads(self.options.threads.min(partitions.len()), || {
-            while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let id = partition.id();
-                let closed = partition.take_log().map(|log| (log.start_offset(), log.close()));
-                if let Some((start, Ok(end))) = closed {
-                    starts
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(id.clone(), start);
-                    ends.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(id.clone(), end);
-                    continue;
-                }
-                failed.fetch_add(1, Ordering::Relaxed);
-                if let Some((_, Err(error))) = closed {
-                    tracing::error!(topic = %id.topic, partition = %id.partition, %error, "cannot close a log");
-                }
-            }
-        });
         let Some(data_dir) = self
             .data_dir
             .write()
@@ -535,14 +512,13 @@ impl PartitionTable {
         else {
             return Ok(());
         };
-        let (ends, starts) = (ends.into_inner(), starts.into_inner());
-        let mut ends = ends.unwrap_or_else(PoisonError::into_inner);
-        let mut starts = starts.unwrap_or_else(PoisonError::into_inner);
+        let closed = closing::close(&self.all(), &data_dir, self.options.threads);
+        let (mut ends, mut starts) = (closed.ends, closed.starts);
         self.add_unopened(&data_dir, OffsetCheckpoint::RecoveryPoint, &mut ends);
         self.add_unopened(&data_dir, OffsetCheckpoint::LogStart, &mut starts);
         data_dir.write_checkpoint(OffsetCheckpoint::RecoveryPoint, &ends)?;
         data_dir.write_checkpoint(OffsetCheckpoint::LogStart, &starts)?;
-        if failed.load(Ordering::Relaxed) == 0 && !self.has_failed() {
+        if closed.failed == 0 && !self.has_failed() {
             data_dir.mark_clean_shutdown(broker_epoch)?;
         }
         Ok(())
@@ -605,14 +581,4 @@ fn has_changed(before: &MetadataImage, after: &MetadataImage, topic: &Arc<TopicI
         .topic(topic.name.as_str())
         .is_some_and(|known| Arc::ptr_eq(known, topic));
     !same_topic || before.configs(&resource) != after.configs(&resource)
-}
-
-/// Runs `work` on this thread and `threads - 1` others until all return.
-fn on_threads(threads: usize, work: impl Fn() + Sync) {
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(&work);
-        }
-        work();
-    });
 }

@@ -1,5 +1,7 @@
 //! A data directory across starts, clean and not.
 
+mod closing;
+
 use super::*;
 use crate::error::AppendError;
 use crate::testing::{Crash, FakeDisk, Tear};

@@ -5,7 +5,8 @@
 //! refused with the same error, and who waits for [`DiskFailure`] learns what happened (section 2.4). Reading goes
 //! on: a damaged page harms who reads it and nobody else.
 //!
-//! Refuses: judging a disk by failing reads, by a full file system or by a file that is not there.
+//! Refuses: judging a disk by failing reads, by a full file system, by a file that is not there, or by a sync of the
+//! whole file system, which may have failed over another program's file.
 
 use std::fmt::{self, Debug};
 use std::io;
@@ -13,7 +14,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use super::{DirEntry, DirLock, Disk, DiskFile, FileInfo, OpenMode, Space};
+use super::{DirEntry, DirLock, Disk, DiskFile, FileInfo, FileSystem, OpenMode, Space};
 
 /// Numbers of the errors that condemn a disk: EIO, ENXIO, ENODEV, EROFS, ESTALE, EUCLEAN, ENOTCONN.
 const FATAL: [i32; 7] = [5, 6, 19, 30, 116, 117, 107];
@@ -90,6 +91,12 @@ struct FailStopFile {
     health: Arc<Health>,
 }
 
+#[derive(Debug)]
+struct FailStopFileSystem {
+    file_system: Box<dyn FileSystem>,
+    health: Arc<Health>,
+}
+
 impl FailStopDisk {
     /// Watches over `disk`; `on_failure` is called once, on the thread that met the failure.
     pub fn new(disk: Arc<dyn Disk>, on_failure: impl Fn(&DiskFailure) + Send + Sync + 'static) -> Self {
@@ -161,6 +168,25 @@ impl Disk for FailStopDisk {
     fn space(&self, dir: &Path) -> io::Result<Space> {
         self.disk.space(dir)
     }
+
+    fn file_system(&self, dir: &Path) -> Option<Box<dyn FileSystem>> {
+        let file_system = self.disk.file_system(dir)?;
+        Some(Box::new(FailStopFileSystem {
+            file_system,
+            health: Arc::clone(&self.health),
+        }))
+    }
+}
+
+impl FileSystem for FailStopFileSystem {
+    fn holds(&self, dir: &Path) -> bool {
+        self.file_system.holds(dir)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.health.check()?;
+        self.file_system.sync()
+    }
 }
 
 impl DiskFile for FailStopFile {
@@ -215,7 +241,7 @@ mod tests {
 
     #[test]
     fn after_the_first_failure_everything_but_reading_is_refused_and_it_is_told_once() {
-        let fake = FakeDisk::new();
+        let fake = FakeDisk::new().with_whole_syncs();
         let told = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&told);
         let disk = FailStopDisk::new(fake.shared(), move |failure| {
@@ -224,6 +250,7 @@ mod tests {
         });
         let dir = Path::new("d");
         disk.create_dir_all(dir).unwrap();
+        let file_system = disk.file_system(dir).unwrap();
         let path = dir.join("f");
         let file = disk.open(&path, OpenMode::Create).unwrap();
         file.write_all_at(&[b"ab"], 0).unwrap();
@@ -238,6 +265,7 @@ mod tests {
             disk.remove_file(&path),
             disk.sync_dir(dir),
             disk.open(&dir.join("new"), OpenMode::Create).map(drop),
+            file_system.sync(),
         ] {
             assert_eq!(refused.unwrap_err().raw_os_error(), Some(5));
         }

@@ -12,7 +12,7 @@ use super::PartitionLog;
 use super::replay::remove_snapshot;
 use crate::config::FlushPolicy;
 use crate::data_dir::PARTITION_METADATA;
-use crate::disk::{Disk, DiskFile, OpenMode, is_full, replace_file_unsynced_name};
+use crate::disk::{Disk, DiskFile, OpenMode, empty, is_full, replace_file_unsynced_name};
 use crate::error::{At, StorageError};
 use crate::files::{self, FileKind};
 use crate::leader_epochs;
@@ -35,6 +35,37 @@ pub struct FlushPlan {
     sync_place: bool,
     /// Changes up to this stamp are covered.
     stamp: u64,
+    /// A sync of the whole file system has done it.
+    is_done: bool,
+}
+
+/// A log that has written everything that makes the next open quick, and may not have synced it yet.
+#[derive(Debug)]
+#[must_use = "nothing is durable before it is finished"]
+pub struct ClosingLog {
+    log: PartitionLog,
+    plan: FlushPlan,
+}
+
+impl ClosingLog {
+    /// Log start offset.
+    pub fn start_offset(&self) -> Offset {
+        self.log.start_offset()
+    }
+
+    /// What is to be synced.
+    pub fn plan_mut(&mut self) -> &mut FlushPlan {
+        &mut self.plan
+    }
+
+    /// Makes everything durable that is not yet, and gives the log end offset.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::flush`]; the shutdown is not clean then and the marker must not be written.
+    pub fn finish(mut self) -> Result<Offset, StorageError> {
+        let outcome = self.plan.execute();
+        self.log.finish_flush(&self.plan, outcome)
+    }
 }
 
 impl FlushPlan {
@@ -43,11 +74,32 @@ impl FlushPlan {
         self.upto
     }
 
-    /// Syncs. Blocks; belongs on a thread of its own.
+    /// The partition's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How many syncs executing it takes.
+    pub(crate) fn sync_count(&self) -> usize {
+        let place = if self.sync_place { 3 } else { 0 };
+        self.others.len() + usize::from(self.active.is_some()) + usize::from(self.sync_names) + place
+    }
+
+    /// A sync of the file system that the directory lies on has made durable what this is about. It began after the
+    /// plan was made, and succeeded.
+    pub(crate) fn done(&mut self) {
+        self.is_done = true;
+    }
+
+    /// Syncs, unless [`DataDir::sync_together`](crate::DataDir::sync_together) has done it. Blocks; belongs on a
+    /// thread of its own.
     ///
     /// # Errors
     /// The first sync that fails. Pass it to `finish_flush`, which fences the log; never execute again.
     pub fn execute(&self) -> Result<(), StorageError> {
+        if self.is_done {
+            return Ok(());
+        }
         for path in &self.others {
             match self.disk.open(path, OpenMode::Read) {
                 Ok(file) => file.sync_data().at("sync", path)?,
@@ -143,6 +195,7 @@ impl PartitionLog {
             sync_names: self.unsynced.names.is_some() && !sync_place,
             sync_place,
             stamp: self.unsynced.stamp,
+            is_done: false,
         })
     }
 
@@ -151,11 +204,26 @@ impl PartitionLog {
             self.active.write_index()?;
         }
         if self.epochs_changed {
-            let path = self.dir.join(leader_epochs::FILE_NAME);
-            replace_file_unsynced_name(&*self.disk, &path, &self.epochs.encode()).at("write", &path)?;
+            self.write_epochs()?;
             self.epochs_changed = false;
             self.unsynced.names();
         }
+        Ok(())
+    }
+
+    /// The first checkpoint has nothing to replace, and needs no sync of its own: torn by a crash, it says as little as
+    /// none, and the epochs are in the batches.
+    fn write_epochs(&mut self) -> Result<(), StorageError> {
+        let path = self.dir.join(leader_epochs::FILE_NAME);
+        let text = self.epochs.encode();
+        if self.has_epoch_file {
+            return replace_file_unsynced_name(&*self.disk, &path, &text).at("write", &path);
+        }
+        let file = self.disk.open(&path, OpenMode::Create).at("write", &path)?;
+        empty(&*file).at("write", &path)?;
+        file.write_all_at(&[&text], 0).at("write", &path)?;
+        self.has_epoch_file = true;
+        self.unsynced.file(path);
         Ok(())
     }
 
@@ -234,7 +302,15 @@ impl PartitionLog {
     ///
     /// # Errors
     /// As `flush`; the shutdown is not clean then and the marker must not be written.
-    pub fn close(mut self) -> Result<Offset, StorageError> {
+    pub fn close(self) -> Result<Offset, StorageError> {
+        self.begin_close()?.finish()
+    }
+
+    /// The part of [`Self::close`] that only writes, for owners of many logs, who sync them together.
+    ///
+    /// # Errors
+    /// A fenced log, or a write that fails.
+    pub fn begin_close(mut self) -> Result<ClosingLog, StorageError> {
         self.check_fence()?;
         self.active.index.seal(self.active.base_offset);
         self.give_back()?;
@@ -250,7 +326,8 @@ impl PartitionLog {
         if self.end > self.active.base_offset {
             self.write_producer_snapshot(self.end)?;
         }
-        self.flush()
+        let plan = self.begin_flush()?;
+        Ok(ClosingLog { log: self, plan })
     }
 
     /// Writes the producer state as of `offset`, the log's end.
@@ -265,7 +342,7 @@ impl PartitionLog {
             let Some(bytes) = bytes else { continue };
             let path = files::path(&self.dir, offset, kind);
             let file = self.disk.open(&path, OpenMode::Create).at("open", &path)?;
-            file.set_len(0).at("write", &path)?;
+            empty(&*file).at("write", &path)?;
             file.write_all_at(&[&bytes], 0).at("write", &path)?;
             self.unsynced.file(path);
         }

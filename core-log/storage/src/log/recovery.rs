@@ -547,6 +547,7 @@ impl Opening<'_> {
             active,
             epochs: LeaderEpochs::default(),
             epochs_changed: false,
+            has_epoch_file: true,
             producers: ProducerState::default(),
             since_snapshot_bytes: 0,
             inner_snapshots: Vec::new(),

@@ -27,6 +27,7 @@ impl PartitionLog {
     pub(super) fn load_epochs(&mut self, scanned: &[(LeaderEpoch, Offset)]) -> Result<(), StorageError> {
         let path = self.dir.join(leader_epochs::FILE_NAME);
         let read = read_state_file(&*self.disk, &path)?;
+        self.has_epoch_file = read.is_some();
         let loaded = match read.map(|bytes| bytes.and_then(|bytes| LeaderEpochs::decode(&bytes))) {
             Some(Ok(epochs)) => Some(epochs),
             Some(Err(problem)) => {
