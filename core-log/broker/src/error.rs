@@ -76,6 +76,12 @@ pub enum NodeError {
         /// The first failure.
         failure: DiskFailure,
     },
+    /// The metadata quorum ended while the node ran: nothing can be created, deleted or configured any more.
+    #[error("the metadata quorum has stopped: {reason}; start the node again")]
+    MetadataStopped {
+        /// What it said.
+        reason: String,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -168,6 +174,7 @@ impl From<ProposeError> for ApiError {
             // Others keep changing the metadata first; the client may try again.
             ProposeError::Refused { .. } => ErrorCode::RequestTimedOut,
             ProposeError::NotLeader { .. } => ErrorCode::NotController,
+            ProposeError::NoRoom => ErrorCode::RequestTimedOut,
             ProposeError::Stopped { .. } => ErrorCode::BrokerNotAvailable,
         };
         ApiError::new(code, error.to_string())

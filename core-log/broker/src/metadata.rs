@@ -11,7 +11,8 @@
 //! # Invariants
 //! - METAQ-1: what [`MetadataQuorum::propose`] has answered is on disk; a crash at any point keeps it.
 //! - METAQ-2: images appear in the order of their versions and hold committed records only.
-//! - METAQ-3: after a failed write nothing more is written: the group stops, and proposals fail until a restart.
+//! - METAQ-3: after a failed write nothing more is written: the group stops, and proposals fail until a restart. A full
+//!   disk is no failure: the group waits for room, and refuses proposals meanwhile.
 //!
 //! One voter today; files, terms and votes are those of a quorum already.
 
@@ -21,6 +22,7 @@ pub(crate) mod inspect;
 mod log_store;
 mod network;
 mod raft_types;
+mod room;
 mod state_machine;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
@@ -31,7 +33,7 @@ use highwater_storage::Disk;
 use highwater_types::BrokerId;
 use openraft::{
     Config, Raft, SnapshotPolicy,
-    error::{CheckIsLeaderError, ClientWriteError, RaftError},
+    error::{CheckIsLeaderError, ClientWriteError, Fatal, RaftError},
 };
 use tokio::sync::{Mutex, watch};
 
@@ -41,6 +43,7 @@ use self::{
     log_store::LogStore,
     network::NoPeers,
     raft_types::{Applied, Proposal, TypeConfig},
+    room::Room,
     state_machine::StateMachine,
 };
 
@@ -61,6 +64,9 @@ pub(crate) trait MetadataQuorum: Send + Sync + fmt::Debug {
 
     /// Held by whoever decides, so that decisions of this process do not race each other.
     fn turn(&self) -> &Mutex<()>;
+
+    /// Waits until the group has ended without being told to, and says why. Safe to drop and call again.
+    fn failed(&self) -> BoxFuture<'_, String>;
 
     /// Stops taking part. Proposals fail from here on.
     fn stop(&self) -> BoxFuture<'_, ()>;
@@ -106,6 +112,9 @@ pub enum ProposeError {
         /// The node that does, if known.
         leader: Option<u64>,
     },
+    /// The disk is full. What was proposed may still be committed once there is room. Retriable.
+    #[error("the disk of the metadata is full; the change may be made once there is room")]
+    NoRoom,
     /// The group has stopped, because the node stops or because its disk failed.
     #[error("the metadata quorum has stopped: {reason}")]
     Stopped {
@@ -233,6 +242,7 @@ const ENTRIES_KEPT: u64 = 200;
 /// A quorum on openraft with files of our own.
 pub(crate) struct RaftQuorum {
     raft: Raft<TypeConfig>,
+    room: Room,
     raft_id: u64,
     broker_id: BrokerId,
     image: watch::Receiver<Arc<MetadataImage>>,
@@ -249,6 +259,13 @@ impl fmt::Debug for RaftQuorum {
     }
 }
 
+impl MetadataError {
+    /// Whether a write was undone because the disk is full.
+    fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if room::is_full(source))
+    }
+}
+
 impl RaftQuorum {
     /// Opens the metadata of a node, or creates it. When this returns, the node leads its quorum, the image is the
     /// latest, and the cluster has an id.
@@ -259,7 +276,12 @@ impl RaftQuorum {
             broker_id,
         } = config;
         let opened = tokio::task::spawn_blocking(move || open_files(disk, data_dir, broker_id));
-        let (identity, log_store, state_machine) = opened.await.map_err(raft_error)??;
+        let Opened {
+            identity,
+            log_store,
+            state_machine,
+            room,
+        } = opened.await.map_err(raft_error)??;
         let image = state_machine.image();
         let raft_id = identity.raft_id;
         let raft = Raft::new(
@@ -272,6 +294,7 @@ impl RaftQuorum {
         let raft = raft.await.map_err(raft_error)?;
         let quorum = Self {
             raft,
+            room,
             raft_id,
             broker_id,
             image,
@@ -321,16 +344,25 @@ impl RaftQuorum {
 /// How long the only voter may take to lead; it needs a few syncs.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn open_files(
-    disk: Arc<dyn Disk>,
-    data_dir: PathBuf,
-    broker_id: BrokerId,
-) -> Result<(Identity, LogStore, StateMachine), MetadataError> {
+struct Opened {
+    identity: Identity,
+    log_store: LogStore,
+    state_machine: StateMachine,
+    room: Room,
+}
+
+fn open_files(disk: Arc<dyn Disk>, data_dir: PathBuf, broker_id: BrokerId) -> Result<Opened, MetadataError> {
     let dir = MetadataDir::open(disk, data_dir.join("metadata"))?;
     let identity = Identity::load_or_create(&dir, broker_id)?;
+    let room = dir.room().clone();
     let log_store = LogStore::open(dir.clone())?;
     let state_machine = StateMachine::open(dir)?;
-    Ok((identity, log_store, state_machine))
+    Ok(Opened {
+        identity,
+        log_store,
+        state_machine,
+        room,
+    })
 }
 
 /// Timeouts suit voters that sync to shared disks; with a single voter they never run out.
@@ -356,18 +388,21 @@ fn raft_error(error: impl fmt::Display) -> MetadataError {
 impl MetadataQuorum for RaftQuorum {
     fn propose(&self, records: Vec<MetadataRecord>) -> BoxFuture<'_, Result<u64, ProposeError>> {
         Box::pin(async move {
-            let written =
-                self.raft
-                    .client_write(Proposal { records })
-                    .await
-                    .map_err(|error| match error {
-                        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
-                            ProposeError::NotLeader { leader: to.leader_id }
-                        }
-                        other => ProposeError::Stopped {
-                            reason: other.to_string(),
-                        },
-                    })?;
+            let write = self.raft.client_write(Proposal { records });
+            let written = tokio::select! {
+                biased;
+                // Asked first: proposals would pile up in front of a log that waits.
+                () = self.room.lacking() => return Err(ProposeError::NoRoom),
+                written = write => written,
+            };
+            let written = written.map_err(|error| match error {
+                RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
+                    ProposeError::NotLeader { leader: to.leader_id }
+                }
+                other => ProposeError::Stopped {
+                    reason: other.to_string(),
+                },
+            })?;
             match written.data {
                 Applied::Version(version) => Ok(version),
                 Applied::Refused { reason } => Err(ProposeError::Refused { reason }),
@@ -423,8 +458,30 @@ impl MetadataQuorum for RaftQuorum {
         &self.turn
     }
 
+    fn failed(&self) -> BoxFuture<'_, String> {
+        Box::pin(async move {
+            let mut metrics = self.raft.metrics();
+            let ended = metrics.wait_for(|metrics| {
+                let state = &metrics.running_state;
+                state
+                    .as_ref()
+                    .is_err_and(|fatal| !matches!(fatal, Fatal::Stopped))
+            });
+            let reason = match ended.await {
+                Ok(metrics) => metrics.running_state.as_ref().err().map(ToString::to_string),
+                Err(_) => None,
+            };
+            match reason {
+                Some(reason) => reason,
+                // Stopped as it was told to.
+                None => std::future::pending().await,
+            }
+        })
+    }
+
     fn stop(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.room.over();
             if let Err(error) = self.raft.shutdown().await {
                 tracing::warn!(%error, "the metadata quorum did not stop cleanly");
             }

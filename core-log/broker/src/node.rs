@@ -214,10 +214,15 @@ impl Node {
         troubles
     }
 
-    /// Waits until the disk fails and says how. The node takes no more writes then and should be stopped; until it
-    /// is, reading goes on. Safe to drop and call again.
+    /// Waits until the disk or the metadata quorum fails and says how. The node takes no more writes or changes then
+    /// and should be stopped; until it is, reading goes on. Safe to drop and call again.
     pub async fn failed(&self) -> NodeError {
-        self.disk.failed().await
+        tokio::select! {
+            biased;
+            // The quorum's failure may be the disk's.
+            failed = self.disk.failed() => failed,
+            reason = self.broker.metadata.failed() => NodeError::MetadataStopped { reason },
+        }
     }
 
     /// Stops: finishes what is in work, makes every log durable, leaves the clean-shutdown marker.

@@ -28,7 +28,7 @@ use std::{
 use highwater_storage::{Disk, OpenMode};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::MetadataError;
+use super::{MetadataError, room::Room};
 
 const MAGIC: [u8; 4] = [0xff, b'H', b'W', 0xfe];
 const FRAME_HEAD_BYTES: usize = 12;
@@ -41,6 +41,7 @@ const MAX_FILE_BYTES: u64 = 4 << 30;
 pub(super) struct MetadataDir {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    room: Room,
 }
 
 impl MetadataDir {
@@ -51,16 +52,23 @@ impl MetadataDir {
             None => Ok(()),
         });
         created.map_err(io_error("creating the directory", &path))?;
-        Ok(Self { disk, path })
+        let room = Room::new();
+        Ok(Self { disk, path, room })
     }
 
     /// A directory that is only read: nothing is created.
     pub(super) fn existing(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
-        Self { disk, path }
+        let room = Room::new();
+        Self { disk, path, room }
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
         &*self.disk
+    }
+
+    /// Who waits for room in it.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// The path of a file of this directory.

@@ -7,7 +7,8 @@
 //! - Writes happen one after another, votes among them: each is durable before its call returns, so no later write can
 //!   overtake it, and callbacks fire in order.
 //! - Indexes have no holes, not even across a restart.
-//! - After a failed write the store refuses every further one (METAQ-3).
+//! - After a failed write the store refuses every further one (METAQ-3). One that only lacked room is no failure: it
+//!   left nothing that counts, and is done over.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +26,12 @@ use super::{
     MetadataError,
     files::{MetadataDir, io_error},
     raft_types::{Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote},
+    room::Work,
 };
+
+/// Room that is kept behind the end of the log, some thousand changes: on a disk that others have filled to the last
+/// byte, topics can still be deleted and their retention shortened.
+const RESERVE_BYTES: u64 = 256 * 1024;
 
 const LOG: &str = "log";
 const VOTE: &str = "vote";
@@ -48,6 +54,8 @@ struct State {
     dir: MetadataDir,
     file: Arc<dyn DiskFile>,
     end_bytes: u64,
+    /// How far the file has room.
+    reserved_bytes: u64,
     purged: Option<LogId>,
     entries: VecDeque<Entry>,
     vote: Option<Vote>,
@@ -87,16 +95,18 @@ impl LogStore {
             let cut = file.set_len(end as u64).and_then(|()| file.sync_data());
             cut.map_err(io_error("cutting", &path))?;
         }
-        let state = State {
+        let mut state = State {
             dir,
             file,
             end_bytes: end as u64,
+            reserved_bytes: 0,
             purged,
             entries,
             vote,
             fenced: false,
         };
         state.check_order(state.purged, state.entries.iter())?;
+        state.reserve();
         Ok(Self {
             state: Arc::new(Mutex::new(state)),
         })
@@ -106,24 +116,17 @@ impl LogStore {
         lock(&self.state)
     }
 
-    /// Runs a write where it may block. A write that fails is the last one.
+    /// Runs a write where it may block, until the disk has room for it. A write that fails otherwise is the last one.
     async fn write(
         &self,
-        work: impl FnOnce(&mut State) -> Result<(), MetadataError> + Send + 'static,
+        mut work: impl FnMut(&mut State) -> Result<(), MetadataError> + Send + 'static,
     ) -> io::Result<()> {
         let state = Arc::clone(&self.state);
         let task = tokio::task::spawn_blocking(move || {
-            let mut state = lock(&state);
-            if state.fenced {
-                return Err(io::Error::other(
-                    "the metadata log refuses writes since one failed; restart the node",
-                ));
-            }
-            // Fenced until proven sound: a panic on the way leaves it fenced too.
-            state.fenced = true;
-            work(&mut state).map_err(io::Error::other)?;
-            state.fenced = false;
-            Ok(())
+            let room = lock(&state).dir.room().clone();
+            // The lock is not held in between: readers of the log do not wait for room.
+            room.patiently(Work::Log, || lock(&state).fenced_unless_done(&mut work))
+                .map_err(io::Error::other)
         });
         task.await.map_err(io::Error::other)?
     }
@@ -135,6 +138,33 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl State {
+    fn fenced_unless_done(
+        &mut self,
+        work: &mut impl FnMut(&mut Self) -> Result<(), MetadataError>,
+    ) -> Result<(), MetadataError> {
+        if self.fenced {
+            let refused =
+                io::Error::other("the metadata log refuses writes since one failed; restart the node");
+            return Err(io_error("writing", &self.dir.file(LOG))(refused));
+        }
+        // Fenced until proven sound: a panic on the way leaves it fenced too.
+        self.fenced = true;
+        let done = work(self);
+        self.fenced = done.as_ref().is_err_and(|error| !error.is_for_want_of_room());
+        done
+    }
+
+    /// A reserve is a comfort: without one, changes wait for room.
+    fn reserve(&mut self) {
+        if self.reserved_bytes >= self.end_bytes + RESERVE_BYTES / 2 {
+            return;
+        }
+        match self.file.preallocate(self.end_bytes + RESERVE_BYTES) {
+            Ok(()) => self.reserved_bytes = self.end_bytes + RESERVE_BYTES,
+            Err(error) => tracing::debug!(%error, "no room for a reserve behind the metadata log"),
+        }
+    }
+
     fn last(&self) -> Option<LogId> {
         self.entries.back().map(|entry| entry.log_id).or(self.purged)
     }
@@ -158,18 +188,22 @@ impl State {
     }
 
     /// Entries that a snapshot covers already are not stored again.
-    fn append(&mut self, mut entries: Vec<Entry>) -> Result<(), MetadataError> {
-        entries.retain(|entry| self.purged.is_none_or(|purged| entry.log_id.index > purged.index));
+    fn append(&mut self, entries: &[Entry]) -> Result<(), MetadataError> {
+        let is_new = |entry: &&Entry| self.purged.is_none_or(|purged| entry.log_id.index > purged.index);
+        let entries: Vec<Entry> = entries.iter().filter(is_new).cloned().collect();
         if entries.is_empty() {
             return Ok(());
         }
         self.check_order(self.last(), entries.iter())?;
         let mut frame = Vec::new();
         self.dir.encode(LOG, &entries, &mut frame)?;
-        let written = self
-            .file
-            .write_all_at(&[&frame], self.end_bytes)
-            .and_then(|()| self.file.sync_data());
+        self.reserve();
+        // A sync that lacks room may have lost the pages it was about, and is a failure like any other.
+        let written = self.file.write_all_at(&[&frame], self.end_bytes).and_then(|()| {
+            self.file
+                .sync_data()
+                .map_err(|error| io::Error::other(error.to_string()))
+        });
         written.map_err(io_error("appending to", &self.dir.file(LOG)))?;
         self.end_bytes += frame.len() as u64;
         self.entries.extend(entries);
@@ -191,8 +225,10 @@ impl State {
             .open(&path, OpenMode::CreatePrivate)
             .map_err(io_error("opening", &path))?;
         self.end_bytes = bytes.len() as u64;
+        self.reserved_bytes = 0;
         self.purged = purged;
         self.entries = entries;
+        self.reserve();
         Ok(())
     }
 
@@ -278,7 +314,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        match self.write(move |state| state.append(entries)).await {
+        match self.write(move |state| state.append(&entries)).await {
             Ok(()) => {
                 callback.log_io_completed(Ok(()));
                 Ok(())

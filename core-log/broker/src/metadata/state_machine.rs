@@ -25,6 +25,7 @@ use super::{
         Applied, Entry, LogId, Snapshot, SnapshotMeta, StorageError, StorageIOError, StoredMembership,
         TypeConfig,
     },
+    room::Work,
 };
 
 const FILE: &str = "snapshot";
@@ -241,7 +242,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
                 version: image.version(),
                 records: image.records(),
             };
-            store.write(meta, &body)?;
+            let room = store.dir.room().clone();
+            room.patiently(Work::Snapshot, || store.write(meta.clone(), &body))?;
             let encoded = serde_json::to_vec(&body);
             encoded.map_err(|error| store.dir.damaged(FILE, 0, error))
         });

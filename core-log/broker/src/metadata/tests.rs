@@ -1,6 +1,7 @@
 //! The group as a whole: what a restart keeps, what a proposal may expect, and Raft's own suite for stores.
 
 mod crash;
+mod full_disk;
 
 use std::{convert::Infallible, path::Path, time::Instant};
 
