@@ -68,6 +68,10 @@ impl LogStore {
         let vote = dir.read_value(VOTE)?;
         let bytes = match dir.read(LOG)? {
             Some(bytes) => bytes,
+            // The log is made before the first vote.
+            None if vote.is_some() => {
+                return Err(dir.damaged(LOG, 0, "the file is not there, though there is a vote"));
+            }
             None => {
                 dir.replace_value(LOG, &Head { purged: None })?;
                 dir.read(LOG)?.unwrap_or_default()

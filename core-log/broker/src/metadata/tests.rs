@@ -6,7 +6,7 @@ mod full_disk;
 use std::{convert::Infallible, path::Path, time::Instant};
 
 use highwater_cluster::{ClusterRecord, ConfigRecord, ConfigResourceName};
-use highwater_storage::StdDisk;
+use highwater_storage::{Disk, StdDisk};
 use openraft::testing::{StoreBuilder, Suite};
 
 use super::{raft_types::StorageError, *};
@@ -203,4 +203,18 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
 #[test]
 fn the_stores_pass_the_suite_of_raft() {
     Suite::test_all(Builder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_removed_is_told_and_not_made_anew() {
+    let temp = tempfile::tempdir().unwrap();
+    start(temp.path()).await.stop().await;
+    let log = temp.path().join("metadata/log");
+    StdDisk.remove_file(&log).unwrap();
+    let refused = RaftQuorum::start(config(temp.path(), 1)).await.unwrap_err();
+    assert!(
+        matches!(&refused, MetadataError::Damaged { path, .. } if *path == log),
+        "{refused}"
+    );
+    assert!(!log.try_exists().unwrap());
 }

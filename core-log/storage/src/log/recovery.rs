@@ -64,6 +64,8 @@ pub struct RecoveryReport {
     pub bytes_scanned: u64,
     /// Sealed segments whose index files were missing or impossible.
     pub indexes_rebuilt: usize,
+    /// Segments without a byte that others follow, in a log that is not compacted: what they held is gone.
+    pub empty_segments: usize,
     /// Bytes of torn tail that were cut off.
     pub truncated_bytes: u64,
     /// The log ends below its recovery point: durable data is missing, or a cut was not followed by a checkpoint.
@@ -228,6 +230,7 @@ impl Opening<'_> {
             };
             let trusted = self.options.clean_shutdown || next.base <= self.options.recovery_point;
             if trusted {
+                self.check_size(segment, &file);
                 self.check_index_files(segment, &file)?;
                 sealed.push(Sealed::new(
                     file,
@@ -255,6 +258,16 @@ impl Opening<'_> {
         // No segment at all: a new log.
         let base = self.options.log_start;
         Ok((sealed, Active::new(self.segment_file(base)), base))
+    }
+
+    /// Readers pass over an empty segment as over records that were compacted away; so somebody should be told.
+    fn check_size(&mut self, segment: &Found, file: &SegmentFile) {
+        if segment.info.len_bytes == 0 && !self.config.compact {
+            self.report.empty_segments += 1;
+            tracing::error!(path = %file.path().display(),
+                "a segment in the middle of a log is empty: what it held is gone, and readers pass over it; restore it \
+                 from a copy");
+        }
     }
 
     fn last_segment(

@@ -288,6 +288,26 @@ fn a_log_start_above_the_end_refuses_the_partition_and_removes_nothing() {
 }
 
 #[test]
+fn a_segment_in_the_middle_that_was_emptied_is_told_and_what_is_around_it_is_served() {
+    let bench = filled("value");
+    let (log, report) = bench.try_open(true).unwrap();
+    let (before, base) = (all_values(&log), log.sealed[1].base_offset.get());
+    let next = log.active_segment_base().get();
+    assert_eq!(report.empty_segments, 0);
+    drop(log);
+    std::fs::write(bench.path(&format!("{base:020}.log")), b"").unwrap();
+    for clean in [true, false] {
+        let (log, report) = bench.try_open(clean).unwrap();
+        assert_eq!(report.empty_segments, 1);
+        assert_eq!(log.end_offset(), bench.recovery_point);
+        let around = before
+            .iter()
+            .filter(|(offset, _)| *offset < base || *offset >= next);
+        assert_eq!(all_values(&log), around.cloned().collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn after_a_kill_only_the_stretch_above_the_recovery_point_is_read() {
     let mut bench = Bench::new(LogConfig::default());
     let mut log = bench.open();
