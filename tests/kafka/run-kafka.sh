@@ -69,7 +69,7 @@ ssl.truststore.type=PEM
 ssl.truststore.location=$tls/ca.pem
 listener.name.ssl.ssl.client.auth=required
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
-connections.max.reauth.ms=2000
+connections.max.reauth.ms=4000
 PROPERTIES
   modules=org.apache.kafka.common.security
   for listener in sasl_plaintext sasl_ssl; do

@@ -11,6 +11,7 @@
 mod client;
 mod content;
 mod measure;
+mod memory;
 mod report;
 mod runs;
 mod session;
@@ -125,7 +126,7 @@ fn run(arguments: Arguments) -> Result<()> {
         "properties": PROPERTIES.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
         "kafka_properties": programs.kafka_properties,
         "librdkafka": rdkafka::util::get_rdkafka_version().1,
-        "clients": workloads.settings, "runs": arguments.runs, "quick": arguments.quick,
+        "touched_bytes": workloads.memory.touched_bytes, "clients": workloads.settings, "runs": arguments.runs, "quick": arguments.quick,
         "max_foreign_percent": arguments.max_foreign,
     });
     println!("{machine}");

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use highwater_bench_kit::usage;
 
 use crate::measure::{Figure, Run};
+use crate::memory;
 use crate::report::{self, Outcome};
 use crate::runs::{fetch, java, latency, lifecycle, throughput};
 use crate::system::{Node, Pair, Programs, System};
@@ -198,8 +199,10 @@ impl<'a> Session<'a> {
         durable: bool,
     ) -> Result<()> {
         let settings = self.workloads.settings(&workload.settings)?;
+        let touched_bytes = self.workloads.memory.touched_bytes;
         let names = groups.map(|group| (group, workload.name()));
         self.alternate(pair, names, |node| {
+            memory::touch(touched_bytes)?;
             let both = throughput::run(node, workload, settings, durable)?;
             Ok([both.produce, both.consume])
         })
@@ -236,6 +239,7 @@ impl<'a> Session<'a> {
     }
 
     fn measure_catch_up(&mut self, pair: &Pair) -> Result<()> {
+        let touched_bytes = self.workloads.memory.touched_bytes;
         for workload in &self.workloads.catch_up.workloads {
             let settings = self.workloads.settings(&workload.settings)?;
             let name = format!(
@@ -244,6 +248,7 @@ impl<'a> Session<'a> {
                 grouped(workload.rate)
             );
             self.alternate(pair, [("catch-up", name)], |node| {
+                memory::touch(touched_bytes)?;
                 Ok([fetch::catch_up(node, workload, settings)?])
             })?;
         }
@@ -252,8 +257,10 @@ impl<'a> Session<'a> {
 
     fn measure_java(&mut self, pair: &Pair) -> Result<()> {
         let programs = self.programs;
+        let touched_bytes = self.workloads.memory.touched_bytes;
         for workload in &self.workloads.java.workloads {
             self.alternate(pair, [("java", workload.name())], |node| {
+                memory::touch(touched_bytes)?;
                 Ok([java::run(node, programs, workload)?])
             })?;
         }

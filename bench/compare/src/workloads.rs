@@ -15,6 +15,8 @@ const QUICK: u64 = 10;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Workloads {
+    #[serde(default)]
+    pub(crate) memory: Memory,
     pub(crate) settings: BTreeMap<String, ClientSettings>,
     pub(crate) throughput: ThroughputGroup,
     pub(crate) latency: LatencyGroup,
@@ -24,6 +26,14 @@ pub(crate) struct Workloads {
     pub(crate) java: JavaGroup,
     pub(crate) start: StartGroup,
     pub(crate) partitions: PartitionsGroup,
+}
+
+/// What is done to the machine's memory before a run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Memory {
+    /// Touched and given back before each run that writes much.
+    pub(crate) touched_bytes: u64,
 }
 
 /// What a librdkafka producer is told.
@@ -196,6 +206,7 @@ impl Workloads {
     }
 
     fn shorten(&mut self) {
+        self.memory.touched_bytes /= QUICK;
         self.throughput.warm_up_s = self.throughput.warm_up_s.min(3);
         let throughput = self.throughput.workloads.iter_mut();
         for workload in throughput.chain(&mut self.durable.throughput) {

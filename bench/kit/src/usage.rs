@@ -111,6 +111,20 @@ fn parse_machine(stat: &str) -> Option<MachineCpu> {
     })
 }
 
+/// Memory that programs can have without anything being given up that is in use.
+pub fn available_memory_bytes() -> Result<u64> {
+    let path = "/proc/meminfo";
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    memory_info(&text, "MemAvailable:").with_context(|| format!("{path} has no MemAvailable"))
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+fn memory_info(text: &str, key: &str) -> Option<u64> {
+    let mut values = text.lines().filter_map(|line| line.strip_prefix(key));
+    let kib: u64 = values.next()?.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// One line about where this ran.
 pub fn machine_line() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -119,16 +133,11 @@ pub fn machine_line() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
         .map_or("unknown CPU", |(_, model)| model.trim());
-    let memory_info = read("/proc/meminfo");
-    let memory_kib = memory_info
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"))
-        .and_then(|kib| kib.parse::<f64>().ok())
-        .unwrap_or_default();
+    let memory_bytes = memory_info(&read("/proc/meminfo"), "MemTotal:").unwrap_or_default();
     format!(
         "{} x {model}, {:.0} GB, Linux {}, load {}",
         cores(),
-        memory_kib * 1024.0 / 1e9,
+        memory_bytes as f64 / 1e9,
         read("/proc/sys/kernel/osrelease").trim(),
         read("/proc/loadavg")
             .split_ascii_whitespace()
