@@ -1,5 +1,6 @@
 //! The network side of a node: accepting, framing, answering in order.
 
+pub(crate) mod congestion;
 pub(crate) mod connection;
 pub(crate) mod frames;
 mod linger;

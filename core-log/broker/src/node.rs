@@ -37,6 +37,7 @@ use crate::limits::{FLUSH_THREADS, LOGIN_MEMORY_BYTES, Limits, MAX_SENT_FILES};
 use crate::log::space::SpaceGuard;
 use crate::log::table::{PartitionTable, TableOptions};
 use crate::metadata::{self, DecideError, MetadataConfig, MetadataQuorum, RaftQuorum};
+use crate::net::congestion::Congestion;
 use crate::net::connection::HANDSHAKE_LOG_INTERVAL;
 use crate::net::listener::{Acceptor, ConnectionCount};
 use crate::producer_ids::ProducerIds;
@@ -141,6 +142,7 @@ impl Node {
             let acceptor = Acceptor {
                 broker: Arc::clone(&self.broker),
                 security: self.broker.security.of(&name),
+                congestion: Congestion::of(&listener),
                 listener,
                 listener_name: name.as_str().into(),
                 connections: Arc::clone(&connections),

@@ -4,7 +4,6 @@
 //! counted; one line in a while says how many there were and which setting is the reason.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::congestion::Congestion;
 use super::connection::{self, Peer};
 use crate::auth::ListenerSecurity;
 use crate::broker::Broker;
@@ -22,10 +22,6 @@ use crate::seldom::Seldom;
 
 /// Pause after a failed accept: out of file handles does not get better by spinning.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-
-/// Built into every Linux kernel, allowed to everybody, and without a timer per packet.
-#[cfg(target_os = "linux")]
-const UNPACED_CONGESTION_CONTROL: &[u8] = b"reno";
 
 /// Refusals are put into words at most this often.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -118,6 +114,7 @@ impl Drop for Counted {
 pub(crate) struct Acceptor {
     pub(crate) broker: Arc<Broker>,
     pub(crate) listener: TcpListener,
+    pub(crate) congestion: Congestion,
     pub(crate) listener_name: Arc<str>,
     pub(crate) security: ListenerSecurity,
     pub(crate) connections: Arc<ConnectionCount>,
@@ -156,7 +153,7 @@ impl Acceptor {
         {
             tracing::debug!(peer = %address, %error, "cannot set the send buffer");
         }
-        if let Err(error) = do_not_pace_neighbours(&stream, address) {
+        if let Err(error) = self.congestion.settle(&stream, address) {
             tracing::debug!(peer = %address, %error, "cannot choose the congestion control");
         }
         let peer = Peer {
@@ -197,21 +194,6 @@ impl Acceptor {
     }
 }
 
-/// Where the machine's default is BBR, a sender waits by timer before each packet, to a process on the same machine as well:
-/// there that measures no network and takes most of the time of a large fetch.
-#[cfg(target_os = "linux")]
-fn do_not_pace_neighbours(stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
-    if stream.local_addr()?.ip() != peer.ip() {
-        return Ok(());
-    }
-    SockRef::from(stream).set_tcp_congestion(UNPACED_CONGESTION_CONTROL)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn do_not_pace_neighbours(_stream: &TcpStream, _peer: SocketAddr) -> io::Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,29 +218,5 @@ mod tests {
         }
         let counts = counts.lock();
         assert_eq!((counts.total, counts.by_address.len()), (0, 0));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn a_connection_from_this_machine_is_not_paced() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (_client, accepted) = tokio::join!(
-            TcpStream::connect(listener.local_addr().unwrap()),
-            listener.accept()
-        );
-        let (stream, peer) = accepted.unwrap();
-        do_not_pace_neighbours(&stream, peer).unwrap();
-        let chosen = SockRef::from(&stream).tcp_congestion().unwrap();
-        assert!(chosen.starts_with(UNPACED_CONGESTION_CONTROL), "{chosen:?}");
-
-        // Somebody else's address: the machine's choice stands.
-        let (_client, accepted) = tokio::join!(
-            TcpStream::connect(listener.local_addr().unwrap()),
-            listener.accept()
-        );
-        let (stream, _) = accepted.unwrap();
-        let before = SockRef::from(&stream).tcp_congestion().unwrap();
-        do_not_pace_neighbours(&stream, "192.0.2.1:9".parse().unwrap()).unwrap();
-        assert_eq!(SockRef::from(&stream).tcp_congestion().unwrap(), before);
     }
 }

@@ -3,11 +3,15 @@
 //! Refuses: waiting for the disk on a thread that serves others. Pages that are not in memory are brought in by a
 //! thread that may wait; on the way from there to the socket they may be given up again, which costs a wait, rarely.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 
 use bytes::Bytes;
 use highwater_storage::FileRange;
-use tokio::io::AsyncWrite;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 
@@ -23,6 +27,20 @@ impl Outlet for OwnedWriteHalf {
     fn stream(&self) -> Option<&TcpStream> {
         Some(self.as_ref())
     }
+}
+
+/// Tells the kernel that more follows at once, so that it does not send a packet for a few bytes.
+#[cfg(target_os = "linux")]
+const MSG_MORE: i32 = 0x8000;
+
+/// Writes what the stream takes now of bytes that a file follows at once.
+pub(crate) async fn write_before_file<W: Outlet>(io: &mut W, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    #[cfg(target_os = "linux")]
+    if let Some(stream) = io.stream() {
+        let send = || SockRef::from(stream).send_vectored_with_flags(slices, MSG_MORE);
+        return stream.async_io(Interest::WRITABLE, send).await;
+    }
+    io.write_vectored(slices).await
 }
 
 /// A stretch of a file on its way out.
@@ -124,7 +142,7 @@ async fn sendfile(stream: &TcpStream, range: &mut FileRange, max_bytes: usize) -
             )?)
         })
     };
-    stream.async_io(tokio::io::Interest::WRITABLE, send).await
+    stream.async_io(Interest::WRITABLE, send).await
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::outlet::{OutgoingFile, Outlet, Sent};
+use super::outlet::{OutgoingFile, Outlet, Sent, write_before_file};
 use crate::dispatch::RecordsInFile;
 use crate::limits::{
     Limits, MAX_BUFFERED_RESPONSE_BYTES, MAX_BUFFERED_RESPONSES, MAX_WRITE_SEGMENTS,
@@ -147,7 +147,8 @@ impl<W: Outlet> ResponseSink<W> {
 /// Writes what the stream takes now of the bytes up to the next file, or of that file.
 async fn step<W: Outlet>(io: &mut W, parts: &mut VecDeque<Part>) -> std::io::Result<Written> {
     if let Some(Part::File(file)) = parts.front_mut() {
-        let sent = file.send(io.stream()).await?;
+        // On the heap, here and below: an idle connection does not have room for what only large answers need.
+        let sent = Box::pin(file.send(io.stream())).await?;
         if file.is_done() {
             parts.pop_front();
         }
@@ -169,7 +170,11 @@ async fn step<W: Outlet>(io: &mut W, parts: &mut VecDeque<Part>) -> std::io::Res
         *slice = IoSlice::new(bytes);
         count += 1;
     }
-    let taken = io.write_vectored(&slices[..count]).await?;
+    let slices = &slices[..count];
+    let taken = match parts.get(count) {
+        Some(Part::File(_)) => Box::pin(write_before_file(io, slices)).await?,
+        _ => io.write_vectored(slices).await?,
+    };
     if taken == 0 {
         return Err(std::io::ErrorKind::WriteZero.into());
     }
