@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use highwater_broker::{BrokerId, Limits, ListenerConfig};
-use highwater_cluster::config_defs::{BROKER_CONFIGS, ConfigScope, nearest};
+use highwater_cluster::config_defs::{BROKER_CONFIGS, nearest};
 use highwater_cluster::{BrokerProperties, ConfigView, MetadataImage};
 
 use self::file::Entry;
@@ -243,8 +243,8 @@ impl<'a> Finder<'a> {
     }
 
     fn take_property(&mut self, key: String, value: String, source: Source) {
-        match ConfigScope::Broker.find(&key).and_then(|def| def.parse(&value)) {
-            Ok(_) => {
+        match BrokerProperties::check(&key, &value) {
+            Ok(()) => {
                 self.properties.insert(key, Given { value, source });
             }
             Err(error) => self.problem(&source, error.to_string()),
@@ -288,6 +288,15 @@ impl<'a> Finder<'a> {
                 is_setting: false,
             });
         }
+        // Those of single listeners.
+        let of_all = |key: &str| BROKER_CONFIGS.iter().any(|def| def.name == key);
+        let others = self.properties.iter().filter(|(key, _)| !of_all(key));
+        resolved.extend(others.map(|(key, given)| Resolved {
+            name: key.clone(),
+            value: Some(given.value.clone()),
+            source: given.source.clone(),
+            is_setting: false,
+        }));
         if self.problems.is_empty()
             && let Err(message) = listeners_of(&resolved)
         {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-use highwater_broker::{BrokerId, SecurityProtocol, check_security};
+use highwater_broker::{BrokerId, SecurityByListener, SecurityProtocol, check_security};
 use highwater_cluster::{BrokerProperties, ConfigView, MetadataImage};
 use highwater_storage::StdDisk;
 
@@ -78,30 +78,29 @@ fn data_dir(path: &Path, findings: &mut Vec<Finding>) {
 
 /// Reads the files that the listeners are protected with, as a node would.
 fn security(config: &ServerConfig, findings: &mut Vec<Finding>) {
-    let settings = BrokerProperties::new(config.properties.clone()).and_then(|properties| {
-        let view = ConfigView {
-            image: &MetadataImage::default(),
-            broker_id: BrokerId::new(1),
-            properties: &properties,
-        };
-        view.broker_settings()
-    });
     // What is wrong with the values themselves is said where they stand.
-    let Ok(settings) = settings else { return };
-    if let Err(error) = check_security(&config.kafka, &settings.security) {
+    let Ok(properties) = BrokerProperties::new(config.properties.clone()) else {
+        return;
+    };
+    let view = ConfigView {
+        image: &MetadataImage::default(),
+        broker_id: BrokerId::new(1),
+        properties: &properties,
+    };
+    let Ok(settings) = view.broker_settings() else {
+        return;
+    };
+    let by_listener = match SecurityByListener::new(&config.kafka, &view, settings.security) {
+        Ok(by_listener) => by_listener,
+        Err(error) => return findings.push(Finding::Error(error.to_string())),
+    };
+    if let Err(error) = check_security(&config.kafka, &by_listener) {
         findings.push(Finding::Error(error.to_string()));
     }
-    let open_mechanisms: Vec<&str> = ["PLAIN", "OAUTHBEARER"]
-        .into_iter()
-        .filter(|name| {
-            settings
-                .security
-                .sasl_enabled_mechanisms
-                .iter()
-                .any(|enabled| enabled == name)
-        })
-        .collect();
     for listener in &config.kafka {
+        let enabled = &by_listener.of(&listener.name).sasl_enabled_mechanisms;
+        let is_enabled = |name: &&str| enabled.iter().any(|enabled| enabled == name);
+        let open_mechanisms: Vec<&str> = ["PLAIN", "OAUTHBEARER"].into_iter().filter(is_enabled).collect();
         let is_readable =
             listener.protocol == SecurityProtocol::SaslPlaintext && !listener.bind.ip().is_loopback();
         if is_readable && !open_mechanisms.is_empty() {

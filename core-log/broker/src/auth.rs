@@ -40,6 +40,6 @@ pub use self::error::SecurityError;
 pub(crate) use self::login::{Gate, Login};
 pub(crate) use self::reloaded::LOOK_EVERY;
 pub(crate) use self::sasl::count;
-pub use self::security::check_security;
 pub(crate) use self::security::{ListenerSecurity, Security, new_secret};
+pub use self::security::{SecurityByListener, check_security};
 pub(crate) use self::tls::principal;

@@ -54,7 +54,7 @@ mod throttle;
 mod versions;
 mod watch;
 
-pub use auth::{SecurityError, check_security};
+pub use auth::{SecurityByListener, SecurityError, check_security};
 pub use config::{ListenerConfig, NodeConfig, SecurityProtocol, UnknownProtocol};
 pub use error::{MetadataError, NodeError, ProposeError};
 pub use exposition::{Exposition, Family};

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{self, Security};
+use crate::auth::{self, Security, SecurityByListener};
 use crate::authorizer::DENIAL_LOG_INTERVAL;
 use crate::background;
 use crate::broker::Broker;
@@ -390,6 +390,7 @@ async fn serve(
         properties: &properties,
     };
     let settings = view.broker_settings()?;
+    let security = SecurityByListener::new(&config.listeners, &view, settings.security.clone())?;
     let limits = limits(config, &properties, &settings);
     let table = TableOptions {
         node_id: config.node_id,
@@ -409,7 +410,7 @@ async fn serve(
         data_dir: config.data_dir.clone(),
         request_memory: Arc::new(Semaphore::new(limits.request_memory_bytes)),
         login_memory: Arc::new(Semaphore::new(LOGIN_MEMORY_BYTES)),
-        security: protect(config, &settings, secret).await?,
+        security: protect(config, security, secret).await?,
         response_memory: Arc::new(Semaphore::new(limits.response_memory_bytes)),
         sent_files: Arc::new(Semaphore::new(MAX_SENT_FILES)),
         limits,
@@ -475,10 +476,10 @@ async fn register(
 /// Reads what the listeners are protected with.
 async fn protect(
     config: &NodeConfig,
-    settings: &BrokerSettings,
+    settings: SecurityByListener,
     secret: NodeSecret,
 ) -> Result<Security, NodeError> {
-    let (listeners, settings) = (config.listeners.clone(), settings.security.clone());
+    let listeners = config.listeners.clone();
     let reading = tokio::task::spawn_blocking(move || Security::new(&listeners, &settings, &secret));
     Ok(reading.await.map_err(|_| NodeError::Interrupted)??)
 }

@@ -199,6 +199,17 @@ pub enum ConfigError {
         /// What would be accepted.
         expected: String,
     },
+    /// A key that counts for the whole node was given for one listener.
+    #[error(
+        "config '{key}' cannot be: '{of_all}' is no config that one listener can have; those are {}",
+        crate::settings::LISTENER_CONFIGS.join(", ")
+    )]
+    NotOfAListener {
+        /// The key as given.
+        key: String,
+        /// Without the listener.
+        of_all: String,
+    },
     /// A value is required.
     #[error("config '{key}' needs a value; delete the key to return to its default")]
     NullValue {

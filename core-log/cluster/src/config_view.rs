@@ -10,12 +10,19 @@ use highwater_types::{BrokerId, TopicName};
 use crate::{
     config_defs::{ConfigDef, ConfigError, ConfigScope, Synonym},
     image::{ConfigResource, MetadataImage},
-    settings::{BrokerSettings, TopicSettings},
+    settings::{BrokerSettings, LISTENER_CONFIGS, TopicSettings},
 };
+
+/// How keys begin that count for one listener, `listener.name.<listener>.<key>`.
+const OF_LISTENER: &str = "listener.name.";
 
 /// The properties a node was started with, all known and valid.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BrokerProperties(BTreeMap<String, String>);
+pub struct BrokerProperties {
+    all: BTreeMap<String, String>,
+    /// What counts for one listener and before the others, by its name in small letters.
+    of_listeners: BTreeMap<String, BTreeMap<String, String>>,
+}
 
 impl BrokerProperties {
     /// Checks every key and value against the registry.
@@ -23,16 +30,63 @@ impl BrokerProperties {
     /// # Errors
     /// The first key or value that the registry refuses.
     pub fn new(properties: BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        for (key, value) in &properties {
-            ConfigScope::Broker.find(key)?.parse(value)?;
+        let mut checked = Self::default();
+        for (key, value) in properties {
+            Self::check(&key, &value)?;
+            match of_listener(&key) {
+                Some((listener, key)) => {
+                    let own = checked.of_listeners.entry(listener.to_owned()).or_default();
+                    own.insert(key.to_owned(), value);
+                }
+                None => drop(checked.all.insert(key, value)),
+            }
         }
-        Ok(Self(properties))
+        Ok(checked)
     }
 
-    /// The value given for a key.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+    /// Checks one key, be it of the node or of one of its listeners, and its value.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub fn check(key: &str, value: &str) -> Result<(), ConfigError> {
+        let of_all = match of_listener(key) {
+            Some((_, of_all)) if LISTENER_CONFIGS.contains(&of_all) => of_all,
+            Some((_, of_all)) => {
+                return Err(ConfigError::NotOfAListener {
+                    key: key.to_owned(),
+                    of_all: of_all.to_owned(),
+                });
+            }
+            None => key,
+        };
+        ConfigScope::Broker.find(of_all)?.parse(value).map(drop)
     }
+
+    /// The value given for a key, for all listeners where it is about them.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.all.get(key).map(String::as_str)
+    }
+
+    /// Listeners that have properties of their own, in small letters.
+    pub fn listeners(&self) -> impl Iterator<Item = &str> {
+        self.of_listeners.keys().map(String::as_str)
+    }
+
+    /// The properties as they are for one listener; `None` if it has none of its own.
+    pub fn of_listener(&self, name: &str) -> Option<Self> {
+        let own = self.of_listeners.get(&name.to_lowercase())?;
+        let mut all = self.all.clone();
+        all.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
+        Some(Self {
+            all,
+            of_listeners: BTreeMap::new(),
+        })
+    }
+}
+
+/// The listener and the key of a property that counts for one listener.
+fn of_listener(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix(OF_LISTENER)?.split_once('.')
 }
 
 /// Where a value comes from, in order of precedence.
@@ -226,7 +280,7 @@ impl ConfigView<'_> {
         let places = [
             (ConfigSource::DynamicBroker, this_broker),
             (ConfigSource::DynamicDefaultBroker, all_brokers),
-            (ConfigSource::StaticBroker, &self.properties.0),
+            (ConfigSource::StaticBroker, &self.properties.all),
         ];
         for (source, values) in places {
             found.extend(names.iter().filter_map(|synonym| {
@@ -316,6 +370,43 @@ mod tests {
             found.value.unwrap(),
             places.collect::<Vec<_>>().join(", ")
         )
+    }
+
+    #[test]
+    fn what_is_said_for_one_listener_counts_before_what_is_said_for_all() {
+        let properties = |pairs: &[(&str, &str)]| {
+            let owned = pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            BrokerProperties::new(owned.collect())
+        };
+        let given = properties(&[
+            ("sasl.enabled.mechanisms", "SCRAM-SHA-512"),
+            ("ssl.client.auth", "required"),
+            ("listener.name.outside.sasl.enabled.mechanisms", "PLAIN"),
+        ])
+        .unwrap();
+        assert_eq!(given.get("sasl.enabled.mechanisms"), Some("SCRAM-SHA-512"));
+        assert_eq!(given.listeners().collect::<Vec<_>>(), ["outside"]);
+        let outside = given.of_listener("OUTSIDE").unwrap();
+        assert_eq!(outside.get("sasl.enabled.mechanisms"), Some("PLAIN"));
+        assert_eq!(outside.get("ssl.client.auth"), Some("required"));
+        assert_eq!(given.of_listener("INSIDE"), None);
+        for key in LISTENER_CONFIGS {
+            ConfigScope::Broker.find(key).unwrap();
+        }
+        for (key, value, expected) in [
+            ("listener.name.a.ssl.client.auth", "perhaps", "'perhaps'"),
+            (
+                "listener.name.a.num.partitions",
+                "1",
+                "'num.partitions' is no config that one listener",
+            ),
+            ("listener.name.a", "1", "unknown broker config"),
+        ] {
+            let refused = properties(&[(key, value)]).unwrap_err().to_string();
+            assert!(refused.contains(expected), "{refused}");
+        }
     }
 
     #[test]

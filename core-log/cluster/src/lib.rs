@@ -53,5 +53,6 @@ pub use record::{
 };
 pub use scram::{ScramCredential, ScramMechanism, UserScramCredentials};
 pub use settings::{
-    BrokerSettings, CleanupPolicy, ClientCertificates, GroupBounds, SecuritySettings, TopicSettings,
+    BrokerSettings, CleanupPolicy, ClientCertificates, GroupBounds, LISTENER_CONFIGS, SecuritySettings,
+    TopicSettings,
 };

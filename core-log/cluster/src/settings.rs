@@ -15,7 +15,7 @@ use crate::{
     principal::{Principal, PrincipalError},
 };
 
-pub use self::security::{ClientCertificates, SecuritySettings};
+pub use self::security::{ClientCertificates, LISTENER_CONFIGS, SecuritySettings};
 
 /// What happens to the old data of a topic. Neither means that everything is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

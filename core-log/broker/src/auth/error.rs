@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use highwater_cluster::ConfigError;
+
 /// Why a node cannot protect its listeners. No message carries what a file holds.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,6 +45,24 @@ pub enum SecurityError {
         setting: &'static str,
         /// What is wrong, and what to do.
         problem: String,
+    },
+    /// A setting is for a listener that is not there.
+    #[error(
+        "listener.name.{listener}.*: there is no listener of this name; the node has {}", known.join(", ")
+    )]
+    NoListener {
+        /// The name, in small letters.
+        listener: String,
+        /// Those there are, in small letters.
+        known: Vec<String>,
+    },
+    /// The settings of a listener contradict each other.
+    #[error("listener '{listener}': {source}")]
+    Config {
+        /// The listener.
+        listener: String,
+        /// What is wrong.
+        source: ConfigError,
     },
     /// The system gave no random bytes.
     #[error("the system gives no random bytes, without which nobody can log in safely")]

@@ -34,7 +34,7 @@ pub(crate) struct Sasl {
     tokens: Option<Tokens>,
     key: Arc<NodeKey>,
     random: SystemRandom,
-    pub(super) failures: Failures,
+    pub(super) failures: Arc<Failures>,
     /// How long a failed login waits for its answer.
     pub(super) failure_delay: Duration,
     /// How long a login holds.
@@ -85,7 +85,11 @@ impl Sasl {
     ///
     /// # Errors
     /// Files that cannot be used.
-    pub(crate) fn new(settings: &SecuritySettings, secret: &NodeSecret) -> Result<Self, SecurityError> {
+    pub(crate) fn new(
+        settings: &SecuritySettings,
+        secret: &NodeSecret,
+        failures: Arc<Failures>,
+    ) -> Result<Self, SecurityError> {
         let key = Arc::new(NodeKey::new(secret));
         let enabled = settings.sasl_enabled_mechanisms.iter();
         let mechanisms: Vec<Mechanism> = enabled.filter_map(|name| Mechanism::from_name(name)).collect();
@@ -113,7 +117,7 @@ impl Sasl {
             tokens,
             key,
             random: SystemRandom::new(),
-            failures: Failures::default(),
+            failures,
             failure_delay: millis(settings.connection_failed_authentication_delay_ms),
             max_session: settings.connections_max_reauth_ms.map(Duration::from_millis),
             max_receive_bytes: usize::try_from(settings.sasl_server_max_receive_size).unwrap_or(usize::MAX),

@@ -14,6 +14,26 @@ pub enum ClientCertificates {
     Required,
 }
 
+/// What each listener can have of its own, as `listener.name.<listener, in small letters>.<key>`: how clients of it
+/// log in and what its TLS is made of.
+pub const LISTENER_CONFIGS: &[&str] = &[
+    "connections.max.reauth.ms",
+    "highwater.sasl.users.file",
+    "highwater.ssl.key.location",
+    "sasl.enabled.mechanisms",
+    "sasl.oauthbearer.clock.skew.seconds",
+    "sasl.oauthbearer.expected.audience",
+    "sasl.oauthbearer.expected.issuer",
+    "sasl.oauthbearer.jwks.endpoint.url",
+    "sasl.oauthbearer.sub.claim.name",
+    "sasl.server.max.receive.size",
+    "ssl.client.auth",
+    "ssl.keystore.location",
+    "ssl.keystore.type",
+    "ssl.truststore.location",
+    "ssl.truststore.type",
+];
+
 /// The configs of a broker about TLS and SASL, each under Kafka's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the registry documents every key")]

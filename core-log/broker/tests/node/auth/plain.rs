@@ -1,6 +1,6 @@
 //! The gate of a connection, with the simplest mechanism.
 
-use highwater_broker::{Limits, NodeConfig, SecurityProtocol, SessionInfo};
+use highwater_broker::{Limits, Node, NodeConfig, SecurityProtocol, SessionInfo};
 use highwater_wire::messages::{
     ApiVersionsRequest, DescribeClusterRequest, FetchRequest, FindCoordinatorRequest, MetadataRequest,
     SaslAuthenticateRequest, SaslHandshakeRequest,
@@ -364,4 +364,62 @@ async fn who_is_refused_can_read_why_before_the_connection_ends() {
     wire.stream.shutdown().await.unwrap();
     assert!(wire.is_closed_by_node().await);
     node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_has_mechanisms_and_users_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = |name: &str, user: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(
+            &path,
+            format!("[[user]]\nname = \"{user}\"\npassword = \"{PASSWORD}\"\n"),
+        )
+        .unwrap();
+        path.display().to_string()
+    };
+    let mut config = NodeConfig::new(dir.path().join("data"))
+        .property("connection.failed.authentication.delay.ms", "0")
+        .property("sasl.enabled.mechanisms", "SCRAM-SHA-512")
+        .property("highwater.sasl.users.file", users("inside.toml", "ina"))
+        .property("listener.name.outside.sasl.enabled.mechanisms", "PLAIN")
+        .property(
+            "listener.name.outside.highwater.sasl.users.file",
+            users("outside.toml", "otto"),
+        );
+    for name in ["INSIDE", "OUTSIDE"] {
+        config = config.listen(name, "127.0.0.1:0".parse().unwrap());
+    }
+    for listener in &mut config.listeners {
+        listener.protocol = SASL;
+    }
+    let node = Node::start(config.clone()).await.unwrap();
+    let connect = async |name| Wire::connect(node.listener_addr(name).unwrap()).await;
+    assert_eq!(
+        connect("OUTSIDE").await.log_in("otto", PASSWORD).await.error_code,
+        0
+    );
+    assert_ne!(
+        connect("OUTSIDE").await.log_in("ina", PASSWORD).await.error_code,
+        0
+    );
+    let unsupported = connect("INSIDE").await.handshake("PLAIN").await;
+    assert_eq!(unsupported.error_code, ErrorCode::UnsupportedSaslMechanism.code());
+    assert_eq!(unsupported.mechanisms, ["SCRAM-SHA-512"]);
+    assert_eq!(
+        connect("INSIDE")
+            .await
+            .handshake("SCRAM-SHA-512")
+            .await
+            .error_code,
+        0
+    );
+    node.shutdown().await.unwrap();
+
+    let elsewhere = config.property("listener.name.nowhere.sasl.enabled.mechanisms", "PLAIN");
+    let refused = Node::start(elsewhere).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("listener.name.nowhere") && refused.contains("inside, outside"),
+        "{refused}"
+    );
 }
