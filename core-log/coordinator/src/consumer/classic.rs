@@ -226,7 +226,8 @@ impl GroupShard {
         }
     }
 
-    /// One outcome per identity, in order.
+    /// LeaveGroup on a consumer group, one outcome per identity, in order. It is how a classic member leaves, and how
+    /// an administrator removes any member, of either protocol.
     pub(crate) fn classic_leave(
         &mut self,
         group_id: &ByteString,
@@ -246,20 +247,28 @@ impl GroupShard {
                 (Some(instance_id), true) => group.static_member(instance_id).cloned().unwrap_or_default(),
                 _ => identity.member_id.clone(),
             };
-            let found = classic_member(group, &owner, identity.group_instance_id.as_ref());
-            outcomes.push(match found {
-                Ok(_) if !gone.contains(&owner) => {
-                    gone.push(owner);
-                    ErrorCode::None
-                }
-                Ok(_) => ErrorCode::UnknownMemberId,
-                Err(code) => code,
-            });
+            outcomes.push(
+                match member_of(group, &owner, identity.group_instance_id.as_ref()) {
+                    Ok(_) if !gone.contains(&owner) => {
+                        gone.push(owner);
+                        ErrorCode::None
+                    }
+                    Ok(_) => ErrorCode::UnknownMemberId,
+                    Err(code) => code,
+                },
+            );
         }
-        if !gone.is_empty() {
-            remove(&mut draft, &gone, &*self.topics);
-            // Tombstones of what is on record fit into records.
-            let _ = self.finish_draft(group_id, draft, effects);
+        if gone.is_empty() {
+            return outcomes;
+        }
+        let is_newer = |id: &ByteString| group.member(id).is_some_and(|member| !member.is_classic());
+        let newer_left = gone.iter().any(is_newer);
+        remove(&mut draft, &gone, &*self.topics);
+        let remaining = draft.group().clone();
+        // Tombstones of what is on record fit into records.
+        let is_done = self.finish_draft(group_id, draft, effects).is_ok();
+        if is_done && newer_left && migrate::may_downgrade(&remaining, None, &self.config) {
+            self.downgrade_from(group_id, &remaining, None, now, effects);
         }
         outcomes
     }
@@ -322,6 +331,19 @@ fn classic_member(
     member_id: &str,
     instance_id: Option<&ByteString>,
 ) -> Result<Arc<ConsumerMember>, ErrorCode> {
+    let member = member_of(group, member_id, instance_id)?;
+    match member.is_classic() {
+        true => Ok(member),
+        false => Err(ErrorCode::UnknownMemberId),
+    }
+}
+
+/// A member by id, or by instance id and id.
+fn member_of(
+    group: &ConsumerGroup,
+    member_id: &str,
+    instance_id: Option<&ByteString>,
+) -> Result<Arc<ConsumerMember>, ErrorCode> {
     if let Some(instance_id) = instance_id {
         match group.static_member(instance_id) {
             None => return Err(ErrorCode::UnknownMemberId),
@@ -329,10 +351,7 @@ fn classic_member(
             Some(_) => {}
         }
     }
-    match group.member(member_id) {
-        Some(member) if member.is_classic() => Ok(Arc::clone(member)),
-        Some(_) | None => Err(ErrorCode::UnknownMemberId),
-    }
+    group.member(member_id).cloned().ok_or(ErrorCode::UnknownMemberId)
 }
 
 /// The assignor a classic member is told the group uses: its own first choice, since the coordinator assigns.

@@ -38,12 +38,7 @@ impl GroupShard {
     ) -> Effects {
         let groups = request.group_ids.into_iter().map(|group_id| {
             let Some(group) = self.consumer_group(&group_id) else {
-                return DescribedGroup {
-                    error_code: ErrorCode::GroupIdNotFound.code(),
-                    error_message: Some(format!("Group {group_id} is not a consumer group.").into()),
-                    group_id,
-                    ..Default::default()
-                };
+                return self.missing_one(group_id);
             };
             let mut described = self.describe_one(group_id, group);
             if request.include_authorized_operations {
@@ -56,6 +51,23 @@ impl GroupShard {
             ..Default::default()
         };
         Effects::reply(token, ResponseBody::ConsumerGroupDescribe(response))
+    }
+
+    fn missing_one(&self, group_id: ByteString) -> DescribedGroup {
+        let (error, message) = match self.live_group(&group_id) {
+            _ if group_id.is_empty() => (ErrorCode::InvalidGroupId, "The group id is empty.".to_owned()),
+            Some(_) => (
+                ErrorCode::GroupIdNotFound,
+                format!("Group {group_id} is not a consumer group."),
+            ),
+            None => (ErrorCode::GroupIdNotFound, format!("Group {group_id} not found.")),
+        };
+        DescribedGroup {
+            error_code: error.code(),
+            error_message: Some(message.into()),
+            group_id,
+            ..Default::default()
+        }
     }
 
     fn describe_one(&self, group_id: ByteString, group: &ConsumerGroup) -> DescribedGroup {
@@ -92,7 +104,8 @@ fn describe_member(
         client_id: metadata.client_id.clone(),
         client_host: metadata.client_host.clone(),
         subscribed_topic_names: metadata.topic_names.iter().cloned().collect(),
-        subscribed_topic_regex: metadata.topic_regex.clone(),
+        // As Kafka tells it: empty where there is none.
+        subscribed_topic_regex: Some(metadata.topic_regex.clone().unwrap_or_default()),
         assignment: named(&member.current.assigned, topics),
         target_assignment: named(target, topics),
         member_type: match member.is_classic() {

@@ -247,8 +247,9 @@ fn check(
     }
     let optional = [&request.instance_id, &request.rack_id, &request.server_assignor];
     let strings = optional.into_iter().flatten();
-    if strings.clone().any(is_blank) {
-        return invalid("InstanceId, RackId and ServerAssignor can't be empty.");
+    let named_place = [&request.instance_id, &request.rack_id];
+    if named_place.into_iter().flatten().any(is_blank) {
+        return invalid("InstanceId and RackId can't be empty.");
     }
     let names = request.subscribed_topic_names.iter().flatten();
     let regex = request.subscribed_topic_regex.iter();
@@ -272,17 +273,11 @@ fn check(
             {
                 return invalid("TopicPartitions must be empty when (re-)joining.");
             }
-            let has_names = request
-                .subscribed_topic_names
-                .as_ref()
-                .is_some_and(|names| !names.is_empty());
-            let has_regex = request
-                .subscribed_topic_regex
-                .as_ref()
-                .is_some_and(|regex| !regex.is_empty());
-            if !has_names && !has_regex {
+            // An empty list or expression is a member that waits for topics: what a client sends that matches names
+            // with a pattern of its own and finds none yet.
+            if request.subscribed_topic_names.is_none() && request.subscribed_topic_regex.is_none() {
                 return invalid(
-                    "Either SubscribedTopicNames or SubscribedTopicRegex must be set when (re-)joining.",
+                    "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.",
                 );
             }
             // From version 1 on clients make their own id (KIP-1082).

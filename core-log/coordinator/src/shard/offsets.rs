@@ -327,6 +327,9 @@ impl GroupShard {
     }
 
     pub(super) fn delete_offsets(&self, token: RequestToken, request: OffsetDeleteRequest) -> Effects {
+        if request.group_id.is_empty() {
+            return Effects::reply(token, delete_error(ErrorCode::InvalidGroupId));
+        }
         let Some(group) = self.live.get(&request.group_id) else {
             return Effects::reply(token, delete_error(ErrorCode::GroupIdNotFound));
         };

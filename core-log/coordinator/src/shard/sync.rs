@@ -17,6 +17,9 @@ use crate::group::{LiveGroup, Phase, Waiting};
 use super::turn::{Turn, metadata_record};
 use super::{GroupShard, Staged};
 
+/// From this version on members name the protocol that they believe was chosen.
+const FIRST_VERSION_WITH_PROTOCOL: i16 = 5;
+
 /// An error answer.
 pub(crate) fn error(error: ErrorCode) -> ResponseBody {
     ResponseBody::SyncGroup(SyncGroupResponse {
@@ -46,6 +49,11 @@ impl GroupShard {
         request: SyncGroupRequest,
         now: Now,
     ) -> Effects {
+        // From version 5 on both must be named (KIP-559); Kafka asks this before anything else.
+        let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+        if client.api_version >= FIRST_VERSION_WITH_PROTOCOL && !names_protocol {
+            return Effects::reply(token, error(ErrorCode::InconsistentGroupProtocol));
+        }
         if request.group_id.is_empty() {
             return Effects::reply(token, error(ErrorCode::InvalidGroupId));
         }

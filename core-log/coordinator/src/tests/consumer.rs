@@ -124,8 +124,6 @@ fn requests_that_lack_something_are_refused() {
           v1-without-member-id: InvalidRequest
         ch g member=a epoch=0
           ch: InvalidRequest
-        ch g member=a epoch=0 regex=
-          ch: InvalidRequest
         ch g member=a epoch=0 topics=t rebalance=-1
           ch: InvalidRequest
         ch g member=a epoch=0 topics=t owned=t-0
@@ -137,6 +135,8 @@ fn requests_that_lack_something_are_refused() {
         ch g member=a epoch=0 topics=t assignor=range
           ch: UnsupportedAssignor
         ch g member=a epoch=0 topics=t assignor=nope
+          ch: UnsupportedAssignor
+        ch g member=a epoch=0 topics=t assignor=
           ch: UnsupportedAssignor
         ch g member=a epoch=0 regex=(
           ch: InvalidRegularExpression
@@ -625,6 +625,36 @@ fn semantic_68_offsets_of_a_consumer_group_expire_when_nobody_reads_the_topic() 
           604800000 record g consumer group deleted
         list
           list: None
+        ",
+    );
+}
+
+#[test]
+fn a_member_that_subscribes_to_nothing_yet_waits_in_the_group() {
+    check(
+        "
+        topics t=2
+        a: ch g member=a epoch=0 topics=
+          record g member a reads nothing
+          record g epoch=1
+          record g target a = none
+          record g target epoch=1
+          record g current a epoch=1 Stable none
+          a: member=a epoch=1 owns none
+        b: ch g member=b epoch=0 regex=
+          record g member b reads nothing
+          record g epoch=2
+          record g target b = none
+          record g target epoch=2
+          record g current b epoch=2 Stable none
+          b: member=b epoch=2 owns none
+        named: ch g member=a epoch=1 topics=t
+          record g member a reads t
+          record g epoch=3
+          record g target a = t-0,t-1
+          record g target epoch=3
+          record g current a epoch=3 Stable t-0,t-1
+          named: member=a epoch=3 owns t-0,t-1
         ",
     );
 }

@@ -321,17 +321,73 @@ fn classic_members_leave_a_consumer_group_by_leave_group() {
           record g target epoch=2
           record g current b epoch=2 UnreleasedPartitions none
           b: member=b epoch=2 owns none
-        leave g members=a~1,nobody,b,a~1
+        leave g members=a~1,nobody,a~1
           record g current a~1 deleted
           record g target a~1 deleted
           record g member a~1 deleted
           record g epoch=3
-          leave: None a~1:None nobody:UnknownMemberId b:UnknownMemberId a~1:UnknownMemberId
+          leave: None a~1:None nobody:UnknownMemberId a~1:UnknownMemberId
         b: ch g member=b epoch=2
           record g target b = t-0,t-1
           record g target epoch=3
           record g current b epoch=3 Stable t-0,t-1
           b: member=b epoch=3 owns t-0,t-1
+        ",
+    );
+}
+
+#[test]
+fn leave_group_removes_members_of_the_newer_protocol_and_the_last_one_makes_the_group_classic() {
+    check(
+        "
+        config initial_rebalance_delay_ms=0
+        topics t=2
+        a: join g v=3 client=a
+          a: joined gen=1 consumer/range member=a~1 leader=a~1 [a~1:@t]
+        sync g member=a~1 gen=1 assign=a~1:=t-0+t-1
+          record g gen=1 consumer/range leader=a~1 [a~1==t-0+t-1]
+          sync: synced consumer/range assignment==t-0+t-1
+        b: ch g member=b epoch=0 topics=t instance=ib
+          record g deleted
+          record g member a~1 reads t classic range
+          record g epoch=1
+          record g target a~1 = t-0,t-1
+          record g target epoch=1
+          record g current a~1 epoch=1 Stable t-0,t-1
+          record g member b(ib) reads t
+          record g epoch=2
+          record g target a~1 = t-0
+          record g target b = t-1
+          record g target epoch=2
+          record g current b epoch=2 UnreleasedPartitions none
+          b: member=b epoch=2 owns none
+        c: ch g member=c epoch=0 topics=t
+          record g member c reads t
+          record g epoch=3
+          record g target c = none
+          record g target epoch=3
+          record g current c epoch=3 Stable none
+          c: member=c epoch=3 owns none
+        leave g members=c
+          record g current c deleted
+          record g target c deleted
+          record g member c deleted
+          record g epoch=4
+          leave: None c:None
+        leave g members=@nobody,@ib,b
+          record g current b deleted
+          record g target b deleted
+          record g member b deleted
+          record g epoch=5
+          record g current a~1 deleted
+          record g target a~1 deleted
+          record g target epoch deleted
+          record g member a~1 deleted
+          record g consumer group deleted
+          record g gen=5 consumer/range leader=a~1 [a~1==t-0+t-1]
+          leave: None @nobody:UnknownMemberId @ib:None b:UnknownMemberId
+        describe g
+          describe: g None PreparingRebalance consumer/ a~1:=
         ",
     );
 }

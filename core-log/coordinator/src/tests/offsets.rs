@@ -246,6 +246,8 @@ fn semantic_68_offsets_are_deleted_only_for_topics_nobody_reads() {
         config initial_rebalance_delay_ms=0
         offset-delete g t-0
           offset-delete: GroupIdNotFound
+        offset-delete
+          offset-delete: InvalidGroupId
         commit g t-0=1 u-0=2
           record g t-0 = 1
           record g u-0 = 2

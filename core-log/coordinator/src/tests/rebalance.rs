@@ -94,6 +94,8 @@ fn semantic_60_only_the_leader_learns_the_members_and_the_protocol_is_voted_for(
             6000 c: joined gen=1 consumer/sticky member=c~4 leader=a~1
         wrong-type: sync g member=a~1 gen=1 type=connect name=sticky
           wrong-type: InconsistentGroupProtocol
+        unnamed: sync g member=a~1 gen=1 v=5
+          unnamed: InconsistentGroupProtocol
         wrong-name: sync g member=a~1 gen=1 type=consumer name=range
           wrong-name: InconsistentGroupProtocol
         b: sync g member=b~3 gen=1 type=consumer name=sticky

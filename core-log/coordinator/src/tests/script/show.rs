@@ -81,7 +81,11 @@ fn show_change(group_id: &str, change: &Change) -> String {
             if let Some(instance) = &value.instance_id {
                 let _ = write!(line, "({instance})");
             }
-            let _ = write!(line, " reads {}", named(&value.topic_names));
+            let names = match value.topic_names.is_empty() && value.topic_regex.is_none() {
+                true => "nothing".to_owned(),
+                false => named(&value.topic_names),
+            };
+            let _ = write!(line, " reads {names}");
             if let Some(regex) = &value.topic_regex {
                 let _ = write!(line, " /{regex}/");
             }

@@ -185,7 +185,8 @@ pub(super) fn request(verb: &str, words: &Words<'_>, topics: &ScriptTopics) -> (
                 protocol_name: words.text("name"),
                 assignments,
             };
-            (5, GroupRequest::Sync(request))
+            let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+            (if names_protocol { 5 } else { 4 }, GroupRequest::Sync(request))
         }
         "heartbeat" => {
             let request = HeartbeatRequest {
