@@ -1,7 +1,7 @@
 //! What all handlers of a node share.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -46,6 +46,8 @@ pub(crate) struct Broker {
     pub(crate) metadata: Arc<dyn MetadataQuorum>,
     pub(crate) latest: watch::Receiver<Arc<MetadataImage>>,
     pub(crate) partitions: PartitionTable,
+    /// Held while logs and groups are brought in line with the metadata.
+    pub(crate) reconciling: Mutex<()>,
     pub(crate) fetch_sessions: Arc<FetchSessions>,
     /// Wakes the cleaner before its rest is over: a setting may have changed.
     pub(crate) cleaner_wake: tokio::sync::Notify,
@@ -114,8 +116,10 @@ impl Broker {
     }
 
     /// Brings logs and groups in line with the latest metadata. Blocks on the disk; concurrent calls
-    /// take turns.
+    /// take turns: who comes second must not go on, and answer that a topic is gone, before the first has done all of
+    /// it. What is then made anew under the name would be forgotten with the old.
     pub(crate) fn reconcile(&self) {
+        let _turn = self.reconciling.lock().unwrap_or_else(PoisonError::into_inner);
         let image = self.image();
         self.quotas.update(image.client_quotas());
         let gone = self.partitions.reconcile(&image, &self.configs(&image));

@@ -193,7 +193,9 @@ impl From<TopicError> for ApiError {
         let code = match &error {
             TopicError::InvalidName(_) | TopicError::NameCollision { .. } => ErrorCode::InvalidTopicException,
             TopicError::AlreadyExists { .. } => ErrorCode::TopicAlreadyExists,
-            TopicError::DuplicateInRequest | TopicError::AssignmentWithCounts => ErrorCode::InvalidRequest,
+            TopicError::DuplicateInRequest | TopicError::AssignmentWithCounts | TopicError::ReservedName => {
+                ErrorCode::InvalidRequest
+            }
             TopicError::InvalidPartitionCount { .. } | TopicError::NotMorePartitions { .. } => {
                 ErrorCode::InvalidPartitions
             }

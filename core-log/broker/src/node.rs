@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use highwater_cluster::decide::{BrokerRegistration, register_broker};
 use highwater_cluster::{BrokerProperties, BrokerSettings, ConfigView, EndpointRecord, MetadataImage};
@@ -419,6 +419,7 @@ async fn serve(
         metadata: quorum,
         latest,
         partitions: PartitionTable::new(data_dir, table, clock).map_err(NodeError::Thread)?,
+        reconciling: Mutex::new(()),
         space,
         fetch_sessions: FetchSessions::new(fetch_session_slots),
         cleaner_wake: tokio::sync::Notify::new(),

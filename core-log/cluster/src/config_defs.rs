@@ -10,6 +10,8 @@
 //! Invariants: names are unique within a table; every default passes its own check; every synonym of a topic's or group's
 //! key is a row of the broker table. A test loops over the tables for each of them.
 
+use std::collections::BTreeSet;
+
 mod broker;
 mod client_metrics;
 mod group;
@@ -53,7 +55,7 @@ pub enum Check {
     Fraction,
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// A list whose items are among these words, none twice.
+    /// A list whose items are among these words.
     EachOneOf(&'static [&'static str]),
     /// A list of bounded size.
     Items {
@@ -288,6 +290,22 @@ impl ConfigDef {
             })
     }
 
+    /// A value in the one spelling that is kept and described: `TRUE` is `true`, `+5` is `5`, ` a , b,a ` is `a,b`.
+    ///
+    /// # Errors
+    /// [`ConfigError::InvalidValue`].
+    pub fn canonical(&self, text: &str) -> Result<String, ConfigError> {
+        Ok(match self.parse(text)? {
+            ConfigValue::Boolean(value) => value.to_string(),
+            ConfigValue::Int(value) => value.to_string(),
+            ConfigValue::Long(value) => value.to_string(),
+            ConfigValue::String(value) => value,
+            ConfigValue::List(items) => items.join(","),
+            // A fraction has many good spellings, and ours of a large number would be no better than the given one.
+            ConfigValue::Double(_) => text.trim().to_owned(),
+        })
+    }
+
     /// What the key accepts, as the end of a sentence.
     pub fn expected(&self) -> String {
         let noun = match self.config_type {
@@ -307,10 +325,9 @@ impl ConfigDef {
             }
             Check::Fraction => "expected a number from 0 to 1".to_owned(),
             Check::OneOf(words) => format!("expected one of {}", words.join(", ")),
-            Check::EachOneOf(words) => format!(
-                "expected a comma-separated list out of {}, none twice",
-                words.join(", ")
-            ),
+            Check::EachOneOf(words) => {
+                format!("expected a comma-separated list out of {}", words.join(", "))
+            }
             Check::Items { most, most_bytes } => {
                 format!("expected {noun} of at most {most} items, none longer than {most_bytes} bytes")
             }
@@ -341,10 +358,9 @@ impl Check {
             }
             (Check::Fraction, ConfigValue::Double(fraction)) => (0.0..=1.0).contains(fraction),
             (Check::OneOf(words), ConfigValue::String(word)) => words.contains(&word.as_str()),
-            (Check::EachOneOf(words), ConfigValue::List(items)) => items
-                .iter()
-                .enumerate()
-                .all(|(position, item)| words.contains(&item.as_str()) && !items[..position].contains(item)),
+            (Check::EachOneOf(words), ConfigValue::List(items)) => {
+                items.iter().all(|item| words.contains(&item.as_str()))
+            }
             (Check::Items { most, most_bytes }, ConfigValue::List(items)) => {
                 items.len() <= most && items.iter().all(|item| item.len() <= most_bytes)
             }
@@ -361,11 +377,12 @@ impl Check {
     }
 }
 
-/// The items of a list value: trimmed, empty ones dropped.
+/// The items of a list value: trimmed, empty ones and repeats dropped (KIP-1161).
 pub fn split_list(text: &str) -> Vec<String> {
+    let mut seen = BTreeSet::new();
     text.split(',')
         .map(str::trim)
-        .filter(|item| !item.is_empty())
+        .filter(|item| !item.is_empty() && seen.insert(*item))
         .map(str::to_owned)
         .collect()
 }
@@ -461,9 +478,9 @@ mod tests {
             "config 'retention.ms' cannot be '-2': expected a whole number of 64 bits, at least -1"
         );
         assert_eq!(
-            refusal("cleanup.policy", "compact,compact"),
-            "config 'cleanup.policy' cannot be 'compact,compact': \
-             expected a comma-separated list out of compact, delete, none twice"
+            refusal("cleanup.policy", "compact,compress"),
+            "config 'cleanup.policy' cannot be 'compact,compress': \
+             expected a comma-separated list out of compact, delete"
         );
         assert_eq!(
             refusal("min.cleanable.dirty.ratio", "NaN"),
@@ -476,9 +493,24 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_trimmed() {
+    fn lists_are_trimmed_and_repeats_count_once() {
         let row = ConfigScope::Topic.find("cleanup.policy").unwrap();
-        let parsed = row.parse(" compact , delete ").unwrap();
+        let parsed = row.parse(" compact , delete,,compact ").unwrap();
         assert_eq!(parsed, ConfigValue::List(vec!["compact".into(), "delete".into()]));
+    }
+
+    #[test]
+    fn values_are_kept_in_one_spelling() {
+        let kept = |key, text| ConfigScope::Topic.find(key).unwrap().canonical(text).unwrap();
+        assert_eq!(kept("preallocate", " TRUE "), "true");
+        assert_eq!(kept("retention.ms", "+005"), "5");
+        assert_eq!(kept("max.message.bytes", " 12 "), "12");
+        assert_eq!(
+            kept("cleanup.policy", "delete , compact,delete"),
+            "delete,compact"
+        );
+        assert_eq!(kept("cleanup.policy", ""), "");
+        assert_eq!(kept("min.cleanable.dirty.ratio", " 0.50 "), "0.50");
+        assert_eq!(kept("compression.type", " gzip "), "gzip");
     }
 }

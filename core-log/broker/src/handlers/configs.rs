@@ -8,7 +8,9 @@ use highwater_cluster::config_defs::ConfigType;
 use highwater_cluster::decide::{
     self, AlterError, ConfigChange, ConfigOperation, ConfigReplacement, Outcome, RequestedResource,
 };
-use highwater_cluster::{ConfigResource, GroupBounds, MetadataImage, MetadataRecord, ResolvedConfig};
+use highwater_cluster::{
+    ConfigError, ConfigResource, GroupBounds, MetadataImage, MetadataRecord, ResolvedConfig,
+};
 use highwater_types::TopicName;
 use highwater_wire::ErrorCode;
 use highwater_wire::messages::describe_configs_request::DescribeConfigsResource;
@@ -326,7 +328,8 @@ async fn commit<C: HasResource>(
     match decided {
         Ok(outcomes) => answers.extend(outcomes.into_iter().map(|outcome| {
             let (kind, name) = named(outcome.subject);
-            (kind, name, outcome.result.map(|_| ()).map_err(ApiError::from))
+            let result = outcome.result.map(|_| ()).map_err(|error| refusal(kind, error));
+            (kind, name, result)
         })),
         Err(error) => answers.extend(changes.iter().map(|change| {
             let (kind, name) = named(change.resource().clone());
@@ -334,6 +337,20 @@ async fn commit<C: HasResource>(
         })),
     }
     answers
+}
+
+/// The code is Kafka's: what is wrong with a broker's value, or with a subscription, is INVALID_REQUEST there.
+fn refusal(kind: i8, error: AlterError) -> ApiError {
+    let is_request = match &error {
+        AlterError::Config(ConfigError::InvalidValue { .. }) => matches!(kind, BROKER | CLIENT_METRICS),
+        AlterError::Config(_) => kind == CLIENT_METRICS,
+        _ => false,
+    };
+    let error = ApiError::from(error);
+    match is_request {
+        true => ApiError::new(ErrorCode::InvalidRequest, error.message),
+        false => error,
+    }
 }
 
 trait HasResource {

@@ -13,6 +13,8 @@ use crate::dispatch::RequestContext;
 
 /// The only kind of endpoint that a broker's listener has; the other is a controller's.
 const BROKER_ENDPOINTS: i8 = 1;
+/// The other kind there is; any further one nobody knows.
+const CONTROLLER_ENDPOINTS: i8 = 2;
 
 /// From this version on a request says which endpoints it means.
 const FIRST_WITH_ENDPOINT_TYPE: i16 = 1;
@@ -31,9 +33,15 @@ pub(crate) fn handle(
         ..Default::default()
     };
     if version >= FIRST_WITH_ENDPOINT_TYPE && request.endpoint_type != BROKER_ENDPOINTS {
-        response.error_code = ErrorCode::MismatchedEndpointType.code();
-        response.error_message = Some("this listener serves brokers' endpoints only".into());
-        return response;
+        let error = match request.endpoint_type {
+            CONTROLLER_ENDPOINTS => ErrorCode::MismatchedEndpointType,
+            _ => ErrorCode::UnsupportedEndpointType,
+        };
+        return DescribeClusterResponse {
+            error_code: error.code(),
+            error_message: Some("this listener serves brokers' endpoints only".into()),
+            ..Default::default()
+        };
     }
     if request.include_cluster_authorized_operations {
         // Who may not do everything is told so by the authorizer.

@@ -38,13 +38,17 @@ pub(crate) fn handle(
     let image = broker.image();
     let access = broker.access(context, ApiKey::DescribeTopicPartitions);
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
+    let named: BTreeSet<ByteString> = request.topics.into_iter().map(|topic| topic.name).collect();
     let start = match request.cursor.as_ref().map(position) {
         Some(Some(start)) => Some(start),
-        Some(None) => return refuse_cursor(request),
+        Some(None) => return refuse_cursor(named),
         None => None,
     };
-    let named: BTreeSet<ByteString> = request.topics.into_iter().map(|topic| topic.name).collect();
     let is_all = named.is_empty();
+    // A cursor is a place in the list it came with.
+    if !is_all && start.as_ref().is_some_and(|start| !named.contains(&start.topic)) {
+        return refuse_cursor(named);
+    }
     let names: Vec<ByteString> = match is_all {
         true => image
             .topics()
@@ -83,8 +87,7 @@ fn position(cursor: &describe_topic_partitions_request::Cursor) -> Option<Positi
 }
 
 /// The response has no error of its own, so each topic of the request carries it.
-fn refuse_cursor(request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
-    let names: BTreeSet<ByteString> = request.topics.into_iter().map(|topic| topic.name).collect();
+fn refuse_cursor(names: BTreeSet<ByteString>) -> DescribeTopicPartitionsResponse {
     DescribeTopicPartitionsResponse {
         topics: names
             .into_iter()

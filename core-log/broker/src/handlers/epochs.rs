@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use highwater_types::LeaderEpoch;
 use highwater_wire::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use highwater_wire::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
@@ -57,7 +56,11 @@ fn end_offset(
 ) -> Result<Option<EpochEndOffset>, ApiError> {
     let partition = broker.partitions.find(topic, wanted.partition)?;
     partition.check_epoch(super::known_epoch(wanted.current_leader_epoch))?;
-    let found = partition.end_offset_for_epoch(LeaderEpoch::new(wanted.leader_epoch))?;
+    // Who knows no epoch learns no end.
+    let Some(epoch) = super::known_epoch(wanted.leader_epoch) else {
+        return Ok(None);
+    };
+    let found = partition.end_offset_for_epoch(epoch)?;
     Ok(found.map(|(epoch, end)| EpochEndOffset {
         partition: wanted.partition,
         leader_epoch: epoch.get(),

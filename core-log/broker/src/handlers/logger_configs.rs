@@ -89,6 +89,10 @@ fn change(
     let refuse = |code, message| Err(ApiError::new(code, message));
     // Quoted and escaped: a name may hold anything.
     let logger = &*config.name;
+    if !matches!(config.config_operation, 0 | 1) {
+        let message = format!("logger {logger:?} holds no list; use operation 0 (set) or 1 (delete)");
+        return refuse(ErrorCode::InvalidRequest, message);
+    }
     if !known.contains(logger) {
         let message = format!("no logger is named {logger:?}; DescribeConfigs lists them");
         return refuse(ErrorCode::InvalidConfig, message);
@@ -105,14 +109,10 @@ fn change(
             ErrorCode::InvalidRequest,
             format!("no level is given for logger {logger}"),
         ),
-        (1, _) if logger == ROOT_LOGGER => {
+        _ if logger == ROOT_LOGGER => {
             let message = "the level of the root logger cannot be deleted; set it to another one".to_owned();
             refuse(ErrorCode::InvalidRequest, message)
         }
-        (1, _) => Ok((logger.to_owned(), None)),
-        _ => {
-            let message = format!("logger {logger} holds no list; use operation 0 (set) or 1 (delete)");
-            refuse(ErrorCode::InvalidRequest, message)
-        }
+        _ => Ok((logger.to_owned(), None)),
     }
 }

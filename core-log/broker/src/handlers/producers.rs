@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use highwater_types::Offset;
+use highwater_types::{Offset, TopicName};
 use highwater_wire::ErrorCode;
 use highwater_wire::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
@@ -60,6 +60,9 @@ fn producers(
     topic: &ByteString,
     partition_index: i32,
 ) -> Result<Vec<ProducerState>, ApiError> {
+    if let Err(error) = TopicName::new(topic.clone()) {
+        return Err(ApiError::new(ErrorCode::InvalidTopicException, error.to_string()));
+    }
     let partition = broker
         .partitions
         .find(topic, partition_index)

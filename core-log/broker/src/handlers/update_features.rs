@@ -79,7 +79,7 @@ fn update(version: i16, wanted: &FeatureUpdateKey) -> Result<FeatureUpdate, ApiE
         (false, 3) => UpgradeType::UnsafeDowngrade,
         (false, other) => {
             let message = format!("upgrade type {other} is unknown; use 1 (upgrade), 2 or 3 (downgrade)");
-            return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+            return Err(ApiError::new(ErrorCode::InvalidUpdateVersion, message));
         }
     };
     Ok(FeatureUpdate {

@@ -183,6 +183,8 @@ async fn rebalance(session: &Session, member_ids: &[String]) -> Vec<JoinGroupRes
             group_id: "g".into(),
             generation_id: join.generation_id,
             member_id: join.member_id.clone(),
+            protocol_type: join.protocol_type.clone(),
+            protocol_name: join.protocol_name.clone(),
             assignments: assignments.collect(),
             ..Default::default()
         };

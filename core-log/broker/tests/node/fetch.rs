@@ -313,6 +313,8 @@ async fn semantic_51_the_end_of_an_epoch_or_of_the_largest_smaller_one() {
         assert_eq!(ask(ours, 0).await, (0, ours, 2));
         // Nobody has led in that epoch yet.
         assert_eq!(ask(ours + 3, 0).await, (0, -1, -1));
+        // A client that knows no epoch is told no end, though all of the log is after it.
+        assert_eq!(ask(-1, 0).await, (0, -1, -1));
         let unknown = ErrorCode::UnknownTopicOrPartition.code();
         assert_eq!(ask(ours, 9).await, (unknown, -1, -1));
     }

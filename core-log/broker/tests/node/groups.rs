@@ -231,3 +231,42 @@ async fn a_topic_made_anew_does_not_inherit_committed_offsets() {
     assert_eq!(committed(&mut wire, "g").await, -1);
     node.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_is_answered_when_all_of_it_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, address) = start_with(dir.path(), Limits::default(), PROPERTIES).await;
+    let mut wire = Wire::connect(address).await;
+    wire.metadata("t").await;
+    find(&mut wire, "g").await;
+    // Two tasks bring the logs in line with the metadata; whichever comes second must wait for the other.
+    for round in 0..30 {
+        wire.metadata("t").await;
+        let topic = OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: vec![OffsetCommitRequestPartition {
+                committed_offset: i64::from(round),
+                ..Default::default()
+            }],
+        };
+        let commit = OffsetCommitRequest {
+            group_id: "g".into(),
+            generation_id_or_member_epoch: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        assert_eq!(wire.call(8, commit).await.topics[0].partitions[0].error_code, 0);
+        assert_eq!(
+            committed(&mut wire, "g").await,
+            i64::from(round),
+            "what the topic before had committed is forgotten, and nothing of this one"
+        );
+        let gone = DeleteTopicsRequest {
+            topic_names: vec!["t".into()],
+            ..Default::default()
+        };
+        assert_eq!(wire.call(5, gone).await.responses[0].error_code, 0);
+        assert_eq!(committed(&mut wire, "g").await, -1, "round {round}");
+    }
+    node.shutdown().await.unwrap();
+}

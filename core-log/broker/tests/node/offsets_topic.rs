@@ -94,6 +94,8 @@ async fn form_classic(wire: &mut Wire, group: &str) -> Classic {
         group_id: group.into(),
         generation_id: joined.generation_id,
         member_id: joined.member_id.clone(),
+        protocol_type: joined.protocol_type.clone(),
+        protocol_name: joined.protocol_name.clone(),
         assignments: vec![SyncGroupRequestAssignment {
             member_id: joined.member_id.clone(),
             assignment: Bytes::from_static(b"yours"),

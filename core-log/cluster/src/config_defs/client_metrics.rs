@@ -75,7 +75,8 @@ mod tests {
             row.parse(value).is_ok()
         };
         let long = "x".repeat(MAX_ITEM_BYTES + 1);
-        let many = vec!["a.b"; MAX_ITEMS + 1].join(",");
+        let many: Vec<_> = (0..=MAX_ITEMS).map(|item| format!("a.{item}")).collect();
+        let many = many.join(",");
         let nested = format!("client_id={}a{}", "(".repeat(60), ")".repeat(60));
         for (key, value, is_taken) in [
             ("interval.ms", "100", true),

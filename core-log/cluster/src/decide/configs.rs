@@ -190,6 +190,12 @@ pub fn incremental_alter_configs(
                 if !seen.insert(key) {
                     return Err(ConfigError::DuplicateKey { key: key.clone() }.into());
                 }
+                // What nobody knows can be deleted: it may be left from a version that knew it.
+                let is_unknown = resource.scope().find(key).is_err();
+                if is_unknown && *operation == ConfigOperation::Delete {
+                    wanted.remove(key);
+                    continue;
+                }
                 let row = changeable(&resource, key)?;
                 match operate(row, current.get(key).map(String::as_str), operation)? {
                     Some(value) => wanted.insert(key.clone(), value),
@@ -254,9 +260,7 @@ fn changeable(resource: &ConfigResource, key: &str) -> Result<&'static ConfigDef
 }
 
 fn checked(row: &'static ConfigDef, value: Option<&str>) -> Result<String, ConfigError> {
-    let value = value.ok_or(ConfigError::NullValue { key: row.name })?.trim();
-    row.parse(value)?;
-    Ok(value.to_owned())
+    row.canonical(value.ok_or(ConfigError::NullValue { key: row.name })?)
 }
 
 /// The value after one operation; `None` returns to the default.

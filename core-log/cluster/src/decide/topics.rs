@@ -21,6 +21,9 @@ use crate::{
 /// The most partitions that one request may add: what one metadata entry should carry.
 pub const MAX_NEW_PARTITIONS: usize = 10_000;
 
+/// What Kafka's tools call the log of the metadata; no topic may pass for it.
+const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// A topic somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
@@ -70,6 +73,9 @@ pub enum TopicError {
         /// The name taken.
         existing: TopicName,
     },
+    /// The name is that of the log of the metadata: INVALID_REQUEST (42).
+    #[error("topic '{CLUSTER_METADATA_TOPIC}' is the cluster's own metadata; choose another name")]
+    ReservedName,
     /// The topic exists: TOPIC_ALREADY_EXISTS (36).
     #[error("topic '{name}' exists already")]
     AlreadyExists {
@@ -229,6 +235,9 @@ pub(super) fn check_budget(spent: &mut usize, partitions: i32) -> Result<(), Top
 
 fn free_name(image: &MetadataImage, accepted: &[TopicName], name: &str) -> Result<TopicName, TopicError> {
     let name = TopicName::new(name)?;
+    if name.as_str() == CLUSTER_METADATA_TOPIC {
+        return Err(TopicError::ReservedName);
+    }
     if image.topic(name.as_str()).is_some() {
         return Err(TopicError::AlreadyExists { name });
     }
@@ -378,8 +387,7 @@ fn check_topic_configs(
     for (key, value) in configs {
         let row = ConfigScope::Topic.find(key)?;
         let value = value.as_deref().ok_or(ConfigError::NullValue { key: row.name })?;
-        row.parse(value)?;
-        if checked.insert(key.clone(), value.trim().to_owned()).is_some() {
+        if checked.insert(key.clone(), row.canonical(value)?).is_some() {
             return Err(ConfigError::DuplicateKey { key: key.clone() });
         }
     }
@@ -436,11 +444,14 @@ pub fn delete_topics(
         if policy == DeletionPolicy::Disabled {
             return Err(TopicError::DeletionDisabled);
         }
+        if once.is_none() {
+            return Err(TopicError::DuplicateInRequest);
+        }
         let topic = find(subject)?;
         let same_topic = unique
             .iter()
             .filter(|(other, _)| find(other).is_ok_and(|other| other.id == topic.id));
-        if once.is_none() || same_topic.count() > 1 {
+        if same_topic.count() > 1 {
             return Err(TopicError::DuplicateInRequest);
         }
         let records = vec![MetadataRecord::RemoveTopic(RemoveTopicRecord {

@@ -96,7 +96,7 @@ async fn bad_subscriptions_are_refused_and_clients_are_not_asked_for_metrics() {
             admin
                 .alter(CLIENT_METRICS, NAME, &[(key, SET, Some(value))])
                 .await,
-            ErrorCode::InvalidConfig,
+            ErrorCode::InvalidRequest,
             "{key}={value}"
         );
     }

@@ -163,7 +163,7 @@ async fn hostile_82_senseless_configs_are_refused() {
         ("min.insync.replicas", "0"),
         ("preallocate", "yes"),
         ("cleanup.policy", "shred"),
-        ("cleanup.policy", "delete,delete"),
+        ("cleanup.policy", "delete,shred"),
         ("compression.type", "rar"),
     ] {
         let wanted = topic_with("t", key, value);

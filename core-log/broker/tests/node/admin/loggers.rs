@@ -97,6 +97,7 @@ async fn changes_that_kafka_refuses_are_refused_as_a_whole() {
         (("root", SET, None), ErrorCode::InvalidRequest),
         (("root", DELETE, None), ErrorCode::InvalidRequest),
         (("root", APPEND, Some("INFO")), ErrorCode::InvalidRequest),
+        (("nett", APPEND, Some("INFO")), ErrorCode::InvalidRequest),
         (("root", SUBTRACT, Some("INFO")), ErrorCode::InvalidRequest),
         (("root", 7, Some("INFO")), ErrorCode::InvalidRequest),
         (("net", SET, Some("INFO")), ErrorCode::InvalidRequest),

@@ -66,6 +66,11 @@ async fn topics_are_described_page_by_page() {
         ("a 0 [0]".into(), Some(("a".into(), 1)))
     );
     assert_eq!(page(&["a"], 9, Some(("a", -1))).await, ("a 42 []".into(), None));
+    // A cursor belongs to the list that it came with.
+    assert_eq!(
+        page(&["c", "a"], 9, Some(("b", 0))).await,
+        ("a 42 [], c 42 []".into(), None)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +238,7 @@ async fn features_move_only_within_what_is_supported() {
         ("metadata.version", 0, 3, ErrorCode::InvalidUpdateVersion),
         ("metadata.version", -1, 2, ErrorCode::InvalidUpdateVersion),
         ("no.such", 1, 1, ErrorCode::InvalidUpdateVersion),
-        ("metadata.version", 1, 9, ErrorCode::InvalidRequest),
+        ("metadata.version", 1, 9, ErrorCode::InvalidUpdateVersion),
     ] {
         assert_eq!(
             update(2, feature, level, upgrade_type).await.0,
@@ -250,7 +255,7 @@ async fn producers_of_a_partition_are_listed() {
     let stamped = crate::support::stamped_batch(&["a", "b"], 42, 3, 0);
     let produced = admin.call(9, produce_request("t", stamped, 1)).await;
     assert_eq!(produced.responses[0].partition_responses[0].error_code, 0);
-    let topics = ["t", "nobody"].map(|name| describe_producers_request::TopicRequest {
+    let topics = ["t", "nobody", "no/name"].map(|name| describe_producers_request::TopicRequest {
         name: name.into(),
         partition_indexes: vec![0, 0],
     });
@@ -280,6 +285,27 @@ async fn producers_of_a_partition_are_listed() {
     assert!(producer.last_timestamp > 0);
     let unknown = &described.topics[1].partitions[0];
     assert_eq!(code(unknown.error_code), ErrorCode::UnknownTopicOrPartition);
+    let illegal = &described.topics[2].partitions[0];
+    assert_eq!(code(illegal.error_code), ErrorCode::InvalidTopicException);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_endpoints_of_controllers_are_not_told_here_and_other_kinds_do_not_exist() {
+    let admin = Admin::start(&[]).await;
+    for (endpoint_type, expected, brokers) in [
+        (1, ErrorCode::None, 1),
+        (2, ErrorCode::MismatchedEndpointType, 0),
+        (3, ErrorCode::UnsupportedEndpointType, 0),
+    ] {
+        let request = DescribeClusterRequest {
+            endpoint_type,
+            ..Default::default()
+        };
+        let response = admin.call(1, request).await;
+        assert_eq!(code(response.error_code), expected);
+        assert_eq!(response.brokers.len(), brokers);
+        assert_eq!(response.controller_id == -1, brokers == 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

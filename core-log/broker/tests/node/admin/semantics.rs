@@ -336,6 +336,7 @@ async fn semantic_20_configs_are_described_with_source_and_synonyms_and_take_eff
 #[tokio::test(flavor = "multi_thread")]
 async fn semantic_20_each_resource_has_its_own_error() {
     let admin = Admin::start(&[]).await;
+    admin.create(vec![topic("t")], false).await;
     for (resource_type, name, expected) in [
         (TOPIC, "nobody", ErrorCode::UnknownTopicOrPartition),
         (TOPIC, "no/name", ErrorCode::InvalidTopicException),
@@ -353,6 +354,25 @@ async fn semantic_20_each_resource_has_its_own_error() {
         let described = admin.describe(resource_type, name).await;
         assert_eq!(code(described.error_code), expected, "{resource_type} {name}");
         assert_eq!(described.error_message.is_some(), expected != ErrorCode::None);
+    }
+    // A value that cannot be is the config's fault with a topic, the request's with a broker.
+    for (resource_type, name, key, expected) in [
+        (TOPIC, "t", "retention.ms", ErrorCode::InvalidConfig),
+        (BROKER, "1", "log.retention.ms", ErrorCode::InvalidRequest),
+        (BROKER, "", "log.retention.ms", ErrorCode::InvalidRequest),
+        (16, "sub", "interval.ms", ErrorCode::InvalidRequest),
+        (16, "sub", "interval", ErrorCode::InvalidRequest),
+        (
+            32,
+            "group",
+            "consumer.session.timeout.ms",
+            ErrorCode::InvalidConfig,
+        ),
+    ] {
+        let altered = admin
+            .alter(resource_type, name, &[(key, SET, Some("1 day"))])
+            .await;
+        assert_eq!(altered, expected, "{resource_type} {name} {key}");
     }
     let port = admin.config(BROKER, "1", "num.partitions").await;
     assert!(port.read_only);

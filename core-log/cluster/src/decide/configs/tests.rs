@@ -109,6 +109,12 @@ fn operations_touch_only_the_keys_they_name() {
                 ("min.compaction.lag.ms", Set(value("5"))),
             ],
         ),
+        change(
+            topic(),
+            &[("cleanup.policy", Set(value("delete , compact,delete")))],
+        ),
+        change(topic(), &[("of.another.version", Delete), ("segment.ms", Delete)]),
+        change(topic(), &[("of.another.version", Set(value("5")))]),
         change(RequestedResource::Topic("nobody".into()), &[]),
     ];
     insta::assert_snapshot!(lines.join("\n"), @r#"
@@ -121,6 +127,9 @@ fn operations_touch_only_the_keys_they_name() {
         config 'retention.ms' occurs more than once for the same resource
         config 'segment.bytes' cannot be '12': expected a whole number of 32 bits, at least 1048576
         config 'min.compaction.lag.ms' (5) must not exceed 'max.compaction.lag.ms' (4)
+        1 record(s): cleanup.policy=delete,compact retention.ms=1000 segment.ms=500
+        1 record(s): retention.ms=1000
+        unknown topic config 'of.another.version'
         no topic is named 'nobody'
     "#);
 }

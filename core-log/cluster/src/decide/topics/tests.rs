@@ -35,7 +35,8 @@ fn topic(name: &str) -> NewTopic {
     NewTopic {
         name: name.into(),
         topic_id: TopicId::new(Uuid::from_u128(
-            name.bytes().fold(1, |id, byte| id * 257 + u128::from(byte)),
+            name.bytes()
+                .fold(1, |id: u128, byte| id.wrapping_mul(257) + u128::from(byte)),
         )),
         partitions: None,
         replication_factor: None,
@@ -121,6 +122,7 @@ fn each_topic_of_a_mixed_request_gets_its_own_answer() {
         topic("taken"),
         topic("x_y"),
         topic("no/slash"),
+        topic("__cluster_metadata"),
         topic("p.q"),
         topic("p_q"),
         topic("twice"),
@@ -170,6 +172,7 @@ fn each_topic_of_a_mixed_request_gets_its_own_answer() {
         taken: topic 'taken' exists already
         x_y: topic 'x_y' collides with topic 'x.y': '.' and '_' count as the same in metric names
         no/slash: topic name has '/' at byte 2; use only a-z, A-Z, 0-9, '.', '_' and '-'
+        __cluster_metadata: topic '__cluster_metadata' is the cluster's own metadata; choose another name
         p.q: 1 2 {}
         p_q: topic 'p_q' collides with topic 'p.q': '.' and '_' count as the same in metric names
         twice: the request names this topic more than once
@@ -205,6 +208,8 @@ fn topics_are_deleted_by_name_or_id_but_not_by_both() {
         name("d"),
         name("d"),
         name("nobody"),
+        name("nothing"),
+        name("nothing"),
         TopicSelector::Id(TopicId::new(Uuid::from_u128(5))),
     ];
     let mut lines = String::new();
@@ -225,6 +230,7 @@ fn topics_are_deleted_by_name_or_id_but_not_by_both() {
         the request names this topic more than once
         the request names this topic more than once
         no topic is named 'nobody'
+        the request names this topic more than once
         no topic has the id 00000000-0000-0000-0000-000000000005
     "#);
     assert_eq!(
