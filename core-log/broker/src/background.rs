@@ -34,6 +34,8 @@ pub(crate) fn start(broker: &Arc<Broker>, tasks: &TaskTracker) {
         broker.space.look();
         broker.partitions.sweep(broker.space.is_short());
     });
+    // Apart from the looks: opening a large log takes its time.
+    every(broker, tasks, SPACE_LOOK, Broker::reopen);
     every(broker, tasks, checkpoint, checkpoint_logs);
     every(broker, tasks, HIGH_WATERMARK_CHECKPOINT, |broker| {
         broker.partitions.checkpoint_high_watermarks()

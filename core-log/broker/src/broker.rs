@@ -130,6 +130,16 @@ impl Broker {
         }
     }
 
+    /// Opens logs for which the disk had no room, if it may have by now. Blocks on the disk; needs a runtime.
+    pub(crate) fn reopen(&self) {
+        let image = self.partitions.applied();
+        let free_bytes = self.space.free_bytes();
+        if self.partitions.reopen(&image, &self.configs(&image), free_bytes) {
+            self.groups.reconcile(&self.partitions.led_of(OFFSETS_TOPIC));
+            self.cleaner_wake.notify_one();
+        }
+    }
+
     /// [`Broker::reconcile`] away from the threads that serve requests.
     pub(crate) async fn reconcile_in_background(self: &Arc<Self>) {
         let broker = Arc::clone(self);

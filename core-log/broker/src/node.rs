@@ -202,7 +202,13 @@ impl Node {
         }
         troubles.extend(self.disk.failure().map(|failure| failure.to_string()));
         troubles.extend(self.broker.space.trouble());
-        let failed = self.broker.partitions.failed_count();
+        let waiting = self.broker.partitions.waiting_count();
+        if waiting > 0 {
+            troubles.push(format!(
+                "{waiting} partitions could not be opened for want of room on the disk; they are once there is room"
+            ));
+        }
+        let failed = self.broker.partitions.failed_count().saturating_sub(waiting);
         if failed > 0 {
             troubles.push(format!("{failed} partitions cannot be used; the log says why"));
         }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use highwater_types::record::BatchError;
 use highwater_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId};
 
+use crate::disk::is_full;
+
 /// What can go wrong while opening, flushing, truncating or cleaning a log or a data directory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -129,6 +131,13 @@ pub enum StorageError {
         /// What is wrong with it.
         source: BatchError,
     },
+}
+
+impl StorageError {
+    /// Whether only room on the disk was missing: the same may succeed once there is some.
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
 }
 
 /// The failure after which a log refuses writes.

@@ -158,6 +158,8 @@ struct State {
     syncs_whole: bool,
     /// Bytes all files together may have.
     capacity_bytes: Option<u64>,
+    /// A directory under which nothing can be added.
+    full_dir: Option<PathBuf>,
     locked: BTreeSet<PathBuf>,
 }
 
@@ -268,6 +270,11 @@ impl FakeDisk {
         lock(&self.state).capacity_bytes = capacity_bytes;
     }
 
+    /// Lets nothing be added under a directory, as where a quota is used up: no name and no byte.
+    pub fn set_full(&self, dir: Option<&Path>) {
+        lock(&self.state).full_dir = dir.map(Path::to_owned);
+    }
+
     /// Bytes of all files.
     pub fn used_bytes(&self) -> u64 {
         lock(&self.state).used_bytes()
@@ -349,6 +356,13 @@ impl State {
 
     /// How many bytes of a write still find room.
     fn room_for(&self, change: &Change) -> Option<usize> {
+        if self
+            .full_dir
+            .as_ref()
+            .is_some_and(|dir| self.adds_under(dir, change))
+        {
+            return Some(0);
+        }
         let Change::Write(id, position, bytes) = change else {
             return None;
         };
@@ -356,6 +370,17 @@ impl State {
         let len = self.now.files.get(id).map_or(0, |file| file.len() as u64);
         let room = (len + free).saturating_sub(*position);
         (room < bytes.len() as u64).then_some(room as usize)
+    }
+
+    fn adds_under(&self, dir: &Path, change: &Change) -> bool {
+        match change {
+            Change::Link(path, _) | Change::MakeDir(path) => path.starts_with(dir),
+            Change::Write(id, ..) => {
+                let mut names = self.now.names.iter();
+                names.any(|(path, file)| file == id && path.starts_with(dir))
+            }
+            _ => false,
+        }
     }
 
     /// Whether this operation is the one told to fail.

@@ -118,6 +118,11 @@ impl SpaceGuard {
         self.is_short.load(Ordering::Relaxed)
     }
 
+    /// What the disk had free at the last look.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.free_bytes.load(Ordering::Relaxed)
+    }
+
     /// Takes note of appended bytes; looks at the disk when they have become many.
     pub(crate) fn appended(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);

@@ -7,7 +7,10 @@
 //! Invariants:
 //! - requests find a partition only after its log is open, and never after its directory is touched for
 //!   deletion;
-//! - a partition that cannot be opened is known and refused (KAFKA_STORAGE_ERROR); the others serve.
+//! - a partition that cannot be opened is known and refused (KAFKA_STORAGE_ERROR); the others serve. One that only
+//!   lacked room on the disk is opened once there is some, see [`reopening`].
+
+mod reopening;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,6 +24,7 @@ use highwater_storage::{
 use highwater_types::{BrokerId, Offset, PartitionId, TopicId, TopicName, TopicPartition, Uuid};
 use highwater_wire::ErrorCode;
 
+use self::reopening::Retry;
 use super::closing::{self, on_threads};
 use super::flusher::{FlushQueue, FlushThreads};
 use super::graves::{Buried, Graves};
@@ -35,7 +39,9 @@ enum Slot {
     Led(Arc<Partition>),
     /// Another node leads it, or nobody.
     Elsewhere,
-    /// Its log cannot be opened.
+    /// Its log cannot be opened for want of room on the disk.
+    NoRoom,
+    /// Its log cannot be opened for another reason, which time does not mend.
     Failed,
 }
 
@@ -70,6 +76,8 @@ pub(crate) struct PartitionTable {
     flushing: Mutex<Option<FlushThreads>>,
     /// The image applied last; its lock lets one reconciliation run at a time.
     applied: Mutex<Arc<MetadataImage>>,
+    /// When logs that found no room are tried again.
+    retry: Mutex<Retry>,
 }
 
 /// What opening logs came to, added up by the threads that do it.
@@ -77,6 +85,7 @@ pub(crate) struct PartitionTable {
 struct OpenTotals {
     opened: AtomicUsize,
     failed: AtomicUsize,
+    no_room: AtomicUsize,
     segments: AtomicUsize,
     segments_scanned: AtomicUsize,
     bytes_scanned: AtomicU64,
@@ -99,6 +108,15 @@ impl OpenTotals {
 /// How often a long opening of logs is told of.
 const PROGRESS_MS: u64 = 5_000;
 
+/// What logs are opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    Start,
+    Change,
+    /// Some found no room before: as soon as one of them finds none again, the others need not try.
+    Room,
+}
+
 /// A log to open.
 struct Job {
     id: TopicPartition,
@@ -106,6 +124,8 @@ struct Job {
     is_internal: bool,
     config: Arc<LogConfig>,
     leadership: Leadership,
+    /// It found no room before.
+    waited: bool,
 }
 
 impl PartitionTable {
@@ -122,6 +142,7 @@ impl PartitionTable {
             flushing: Mutex::new(Some(FlushThreads::start(&queue, options.flush_threads)?)),
             queue,
             applied: Mutex::default(),
+            retry: Mutex::default(),
         })
     }
 
@@ -160,7 +181,9 @@ impl PartitionTable {
     pub(crate) fn failed_count(&self) -> usize {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         let slots = topics.values().flat_map(|topic| &topic.slots);
-        slots.filter(|slot| matches!(slot, Slot::Failed)).count()
+        slots
+            .filter(|slot| matches!(slot, Slot::NoRoom | Slot::Failed))
+            .count()
     }
 
     /// The partitions of one topic that are led here.
@@ -190,8 +213,11 @@ impl PartitionTable {
                 self.apply(topic, configs, &mut jobs);
             }
         }
-        let is_start = applied.version() == 0;
-        self.open_all(jobs, data_dir, is_start);
+        let occasion = match applied.version() {
+            0 => Occasion::Start,
+            _ => Occasion::Change,
+        };
+        self.open_all(&jobs, data_dir, occasion);
         *applied = Arc::clone(image);
         gone
     }
@@ -290,19 +316,20 @@ impl PartitionTable {
             let leadership = leadership(image, &settings);
             match slot {
                 Slot::Led(partition) => partition.lead(leadership, &config),
-                Slot::Elsewhere | Slot::Failed if is_led => jobs.push(Job {
+                Slot::Elsewhere | Slot::NoRoom | Slot::Failed if is_led => jobs.push(Job {
                     id: TopicPartition::new(topic.name.clone(), PartitionId::new(index)),
                     topic_id: topic.id,
                     is_internal: topic.is_internal(),
                     config: Arc::clone(&config),
                     leadership,
+                    waited: matches!(slot, Slot::NoRoom),
                 }),
-                Slot::Elsewhere | Slot::Failed => {}
+                Slot::Elsewhere | Slot::NoRoom | Slot::Failed => {}
             }
         }
     }
 
-    fn open_all(&self, jobs: Vec<Job>, data_dir: &DataDir, is_start: bool) {
+    fn open_all(&self, jobs: &[Job], data_dir: &DataDir, occasion: Occasion) -> OpenTotals {
         let started = self.clock.instant();
         let next = AtomicUsize::new(0);
         let totals = OpenTotals::default();
@@ -310,6 +337,9 @@ impl PartitionTable {
         let took_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let work = || {
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if occasion == Occasion::Room && totals.no_room.load(Ordering::Relaxed) > 0 {
+                    return;
+                }
                 self.publish(job, self.open(job, data_dir, &totals));
                 let (now_ms, last_ms) = (took_ms(), told_ms.load(Ordering::Relaxed));
                 // One thread tells, and not too often.
@@ -329,27 +359,10 @@ impl PartitionTable {
             }
         };
         on_threads(self.options.threads.min(jobs.len()), work);
-        if is_start {
-            let path = if data_dir.was_clean_shutdown() {
-                "clean shutdown"
-            } else {
-                "recovery"
-            };
-            let took_ms = took_ms();
-            let OpenTotals {
-                opened,
-                failed,
-                segments,
-                segments_scanned,
-                bytes_scanned,
-                truncated_bytes,
-            } = totals;
-            tracing::info!(dir = %data_dir.path().display(), path, took_ms, opened = opened.into_inner(),
-                failed = failed.into_inner(), segments = segments.into_inner(),
-                segments_scanned = segments_scanned.into_inner(), bytes_scanned = bytes_scanned.into_inner(),
-                truncated_bytes = truncated_bytes.into_inner(), "logs opened");
-            metrics::gauge!("highwater_log_open_duration_seconds").set(took_ms as f64 / 1000.0);
+        if occasion == Occasion::Start {
+            tell_start(data_dir, &totals, took_ms());
         }
+        totals
     }
 
     fn open(&self, job: &Job, data_dir: &DataDir, totals: &OpenTotals) -> Slot {
@@ -383,10 +396,25 @@ impl PartitionTable {
                 let queue = Arc::clone(&self.queue);
                 let partition = Partition::new(job.id.clone(), job.is_internal, log, leadership, queue);
                 let partition = Arc::new(partition);
+                if job.waited {
+                    tracing::info!(topic = %job.id.topic, partition = %job.id.partition,
+                        "there was room to open this log; the partition serves");
+                }
                 if has_unsynced_segments {
                     partition.want_flush();
                 }
                 Slot::Led(partition)
+            }
+            Err(error) if error.is_for_want_of_room() => {
+                totals.failed.fetch_add(1, Ordering::Relaxed);
+                totals.no_room.fetch_add(1, Ordering::Relaxed);
+                // Once is enough: it may be tried many times.
+                if !job.waited {
+                    tracing::error!(topic = %job.id.topic, partition = %job.id.partition, %error,
+                        "no room on the disk to open a log; this partition is refused until there is, the others \
+                         serve");
+                }
+                Slot::NoRoom
             }
             Err(error) => {
                 totals.failed.fetch_add(1, Ordering::Relaxed);
@@ -479,7 +507,7 @@ impl PartitionTable {
     fn has_failed(&self) -> bool {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         let mut slots = topics.values().flat_map(|topic| &topic.slots);
-        slots.any(|slot| matches!(slot, Slot::Failed))
+        slots.any(|slot| matches!(slot, Slot::NoRoom | Slot::Failed))
     }
 
     fn write_offsets(&self, which: OffsetCheckpoint, offsets: &OffsetMap) {
@@ -548,6 +576,11 @@ impl Topic {
         {
             Some(Slot::Led(partition)) => Ok(Arc::clone(partition)),
             Some(Slot::Elsewhere) => Err(ApiError::plain(ErrorCode::NotLeaderOrFollower)),
+            Some(Slot::NoRoom) => {
+                let message =
+                    "the broker's disk had no room to open the partition's log; it is opened once there is";
+                Err(ApiError::new(ErrorCode::KafkaStorageError, message))
+            }
             Some(Slot::Failed) => {
                 let message = "the partition's log cannot be opened; see the broker's log";
                 Err(ApiError::new(ErrorCode::KafkaStorageError, message))
@@ -565,6 +598,20 @@ impl Topic {
             }
         })
     }
+}
+
+fn tell_start(data_dir: &DataDir, totals: &OpenTotals, took_ms: u64) {
+    let path = match data_dir.was_clean_shutdown() {
+        true => "clean shutdown",
+        false => "recovery",
+    };
+    let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+    let bytes = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    tracing::info!(dir = %data_dir.path().display(), path, took_ms, opened = count(&totals.opened),
+        failed = count(&totals.failed), segments = count(&totals.segments),
+        segments_scanned = count(&totals.segments_scanned), bytes_scanned = bytes(&totals.bytes_scanned),
+        truncated_bytes = bytes(&totals.truncated_bytes), "logs opened");
+    metrics::gauge!("highwater_log_open_duration_seconds").set(took_ms as f64 / 1000.0);
 }
 
 fn leadership(image: &PartitionImage, settings: &Arc<highwater_cluster::TopicSettings>) -> Leadership {

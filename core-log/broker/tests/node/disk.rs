@@ -106,14 +106,64 @@ async fn a_disk_with_no_room_at_all_is_no_failure() {
 }
 
 async fn until(wire: &mut Wire, error_code: i16) {
+    until_of(wire, "orders", error_code).await;
+}
+
+async fn until_of(wire: &mut Wire, topic: &str, error_code: i16) {
     let wanted = async {
-        while wire.produce("orders", &["x"]).await.error_code != error_code {
+        while wire.produce(topic, &["x"]).await.error_code != error_code {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     timeout(Duration::from_secs(10), wanted)
         .await
         .expect("within seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_found_no_room_comes_up_by_itself_and_one_that_is_damaged_does_not() {
+    let disk = FakeDisk::new();
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = connected(address, &["broken", "orders"]).await;
+    for topic in ["broken", "orders"] {
+        assert_eq!(wire.produce(topic, &["second"]).await.error_code, 0);
+    }
+    drop(node);
+    let disk = disk.survivor(Crash::Kill);
+    let broken = Path::new("/data/broken-0/00000000000000000000.log");
+    let good = disk.content(broken).expect("the log is there");
+    disk.damage(broken, |bytes| bytes[70] ^= 1);
+    // Something to write when it is opened.
+    let orders = Path::new("/data/orders-0");
+    disk.shared()
+        .remove_file(&orders.join("partition.metadata"))
+        .unwrap();
+    disk.set_full(Some(orders));
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = Wire::connect(address).await;
+    assert_eq!(wire.fetch("orders", 0).await.error_code, STORAGE_ERROR);
+    let troubles = node.troubles();
+    assert_eq!(troubles.len(), 2, "{troubles:?}");
+    assert!(troubles[0].starts_with("1 partitions") && troubles[0].contains("room"));
+    assert!(troubles[1].starts_with("1 partitions cannot be used"));
+    // From here on the other one could be opened, too, but for that somebody has to start the node again.
+    disk.damage(broken, |bytes| *bytes = good);
+    disk.set_full(None);
+    until(&mut wire, 0).await;
+    let served = values(&wire.fetch("orders", 0).await);
+    assert_eq!(served[..2], ["first", "second"]);
+    assert_eq!(wire.produce("broken", &["no"]).await.error_code, STORAGE_ERROR);
+    assert_eq!(node.troubles(), troubles[1..]);
+
+    disk.set_full(Some(Path::new("/data/made-0")));
+    wire.create("made", 2, &[]).await;
+    let refused = wire.produce("made", &["no"]).await;
+    assert_eq!(refused.error_code, STORAGE_ERROR);
+    let message = refused.error_message.expect("says why");
+    assert!(message.contains("no room"), "{message:?}");
+    disk.set_full(None);
+    until_of(&mut wire, "made", 0).await;
+    node.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
