@@ -202,7 +202,8 @@ impl DataDir {
         replace_file(&*self.disk, &path, &meta.encode()).at("write", &path)
     }
 
-    /// The partitions in this directory; names that are no partition are left alone.
+    /// The partitions in this directory; names that are no partition are left alone, and so are links, wherever they
+    /// lead.
     ///
     /// # Errors
     /// What the disk refuses.
@@ -213,7 +214,7 @@ impl DataDir {
             if entry.kind != EntryKind::Directory {
                 if partition.is_some() || entry.kind == EntryKind::Other {
                     tracing::warn!(dir = %self.path.display(), name = entry.name, kind = ?entry.kind,
-                        "not a partition's directory, left alone");
+                        "not a partition's directory, left alone; links are not followed");
                 }
                 continue;
             }
@@ -242,8 +243,8 @@ impl DataDir {
     /// it creates is durable after the log's first flush, not before: an empty partition has nothing to lose.
     ///
     /// # Errors
-    /// [`StorageError::TopicIdMismatch`] if the directory belongs to another topic (invariant 17), and what
-    /// [`PartitionLog::open`] refuses.
+    /// [`StorageError::TopicIdMismatch`] if the directory belongs to another topic (invariant 17),
+    /// [`StorageError::NotADirectory`] if it is a link or a file, and what [`PartitionLog::open`] refuses.
     pub fn open_partition(
         &self,
         partition: &TopicPartition,
@@ -252,8 +253,13 @@ impl DataDir {
         now: Timestamp,
     ) -> Result<(PartitionLog, RecoveryReport), StorageError> {
         let dir = self.partition_dir(partition);
-        let is_new = !self.is_directory(partition)?;
-        if is_new {
+        let found = self.disk.kind(&dir).at("inspect", &dir)?;
+        let is_new = match found {
+            None => true,
+            Some(EntryKind::Directory) => self.was_never_opened(&dir)?,
+            Some(found) => return Err(StorageError::NotADirectory { path: dir, found }),
+        };
+        if found.is_none() {
             self.disk.create_dir_all(&dir).at("create", &dir)?;
         }
         if let Some(topic_id) = topic_id {
@@ -283,17 +289,16 @@ impl DataDir {
         Ok((log, report))
     }
 
-    fn is_directory(&self, partition: &TopicPartition) -> Result<bool, StorageError> {
-        let metadata = self.partition_dir(partition);
-        match self.disk.list(&metadata) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(StorageError::Io {
-                action: "list",
-                path: metadata,
-                source,
-            }),
+    /// Whether a directory was made and then, perhaps for want of room, not even given its `partition.metadata`. What
+    /// checkpoints say of its name is about an earlier topic.
+    fn was_never_opened(&self, dir: &Path) -> Result<bool, StorageError> {
+        let entries = self.disk.list(dir).at("list", dir)?;
+        if entries.iter().any(|entry| entry.name != PARTITION_METADATA) {
+            return Ok(false);
         }
+        let path = dir.join(PARTITION_METADATA);
+        let bytes = read_file(&*self.disk, &path, MAX_FILE_BYTES).at("read", &path)?;
+        Ok(bytes.is_none_or(|bytes| checkpoint::decode_partition_metadata(&bytes).is_err()))
     }
 
     fn check_topic_id(&self, dir: &Path, expected: TopicId) -> Result<(), StorageError> {

@@ -13,7 +13,7 @@ mod resident;
 
 use std::cell::RefCell;
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, FileType, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
@@ -94,6 +94,8 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
     /// Size and age, `None` if there is no regular file of that name.
     fn info(&self, path: &Path) -> io::Result<Option<FileInfo>>;
+    /// What a name stands for, `None` if there is none. A link is [`EntryKind::Other`], wherever it leads.
+    fn kind(&self, path: &Path) -> io::Result<Option<EntryKind>>;
     /// Names in a directory, in no order. Names that are not UTF-8 are left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
     /// Creates a directory and its parents.
@@ -322,6 +324,14 @@ impl Disk for StdDisk {
         }
     }
 
+    fn kind(&self, path: &Path) -> io::Result<Option<EntryKind>> {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) => Ok(Some(kind_of(meta.file_type()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(dir)? {
@@ -329,14 +339,7 @@ impl Disk for StdDisk {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            let kind = entry.file_type()?;
-            let kind = if kind.is_file() {
-                EntryKind::File
-            } else if kind.is_dir() {
-                EntryKind::Directory
-            } else {
-                EntryKind::Other
-            };
+            let kind = kind_of(entry.file_type()?);
             entries.push(DirEntry { name, kind });
         }
         Ok(entries)
@@ -392,6 +395,16 @@ impl Disk for StdDisk {
 
     fn file_system(&self, dir: &Path) -> Option<Box<dyn FileSystem>> {
         file_system::of(dir)
+    }
+}
+
+fn kind_of(found: FileType) -> EntryKind {
+    if found.is_file() {
+        EntryKind::File
+    } else if found.is_dir() {
+        EntryKind::Directory
+    } else {
+        EntryKind::Other
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use highwater_types::record::BatchError;
 use highwater_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId};
 
-use crate::disk::is_full;
+use crate::disk::{EntryKind, is_full};
 
 /// What can go wrong while opening, flushing, truncating or cleaning a log or a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,19 @@ pub enum StorageError {
         expected: TopicId,
         /// The id on disk.
         found: TopicId,
+    },
+    /// The name of a partition's directory stands for something else.
+    #[error(
+        "{} is {}, not a partition's directory; move the directory itself to this name (to have it on another file \
+         system, mount that there), or remove what is there to begin the partition anew",
+        path.display(),
+        match found { EntryKind::File => "a file", _ => "a symbolic link or a special file, which is never followed" }
+    )]
+    NotADirectory {
+        /// The name.
+        path: PathBuf,
+        /// What it stands for.
+        found: EntryKind,
     },
     /// A batch could not be read as one while looking for a timestamp.
     #[error("batch at offset {base_offset} of {} cannot be decoded: {source}", path.display())]

@@ -500,6 +500,12 @@ impl Disk for FakeDisk {
         }))
     }
 
+    fn kind(&self, path: &Path) -> io::Result<Option<EntryKind>> {
+        let now = &lock(&self.state).now;
+        let is_dir = now.dirs.contains(path).then_some(EntryKind::Directory);
+        Ok(is_dir.or_else(|| now.names.contains_key(path).then_some(EntryKind::File)))
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let state = lock(&self.state);
         if !state.now.dirs.contains(dir) {

@@ -279,6 +279,77 @@ fn hostile_105_foreign_things_in_a_data_directory_are_left_alone() {
 }
 
 #[test]
+fn hostile_105_a_partition_whose_directory_is_a_link_or_a_file_is_refused_and_not_followed() {
+    use crate::disk::StdDisk;
+    let home = tempfile::tempdir().unwrap();
+    let (path, elsewhere) = (home.path().join("data"), home.path().join("elsewhere"));
+    let options = DataDirOptions {
+        corruption: CorruptionPolicy::Refuse,
+    };
+    let dir = DataDir::open(StdDisk::shared(), path.clone(), options).unwrap();
+    let (mut log, _) = open_log(&dir, 0, 1).unwrap();
+    append(&mut log);
+    log.close().unwrap();
+    let name = path.join("my-orders-0");
+    std::fs::rename(&name, &elsewhere).unwrap();
+    let before = std::fs::read_dir(&elsewhere).unwrap().count();
+    for (target, kind) in [
+        (Some(elsewhere.as_path()), EntryKind::Other),
+        (Some(Path::new("nowhere")), EntryKind::Other),
+        (None, EntryKind::File),
+    ] {
+        match target {
+            Some(target) => std::os::unix::fs::symlink(target, &name).unwrap(),
+            None => std::fs::write(&name, "").unwrap(),
+        }
+        let refused = open_log(&dir, 0, 1).unwrap_err();
+        assert!(
+            matches!(&refused, StorageError::NotADirectory { path, found } if *path == name && *found == kind),
+            "{refused}"
+        );
+        assert!(!refused.is_for_want_of_room());
+        assert_eq!(dir.partitions().unwrap(), [], "what is listed agrees");
+        std::fs::remove_file(&name).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), before);
+    std::fs::rename(&elsewhere, &name).unwrap();
+    let (log, _) = open_log(&dir, 0, 1).unwrap();
+    assert_eq!(log.end_offset(), Offset::new(1));
+}
+
+#[test]
+fn what_is_known_of_a_deleted_namesake_is_not_taken_for_a_log_that_first_found_no_room() {
+    let (disk, _) = closed();
+    let dir = open(&disk);
+    drop(open_log(&dir, 0, 1).unwrap());
+    let checkpoint = OffsetMap::from([(orders(0), Offset::new(1))]);
+    dir.write_checkpoint(OffsetCheckpoint::LogStart, &checkpoint)
+        .unwrap();
+    drop(dir);
+    let dir = open(&disk);
+    dir.delete_partition(&orders(0), Uuid::from_u128(9)).unwrap();
+    for full in [
+        Path::new("data/my-orders-0"),
+        Path::new("data/my-orders-0/partition.metadata"),
+    ] {
+        disk.set_full(Some(full));
+        let refused = open_log(&dir, 0, 2).unwrap_err();
+        assert!(refused.is_for_want_of_room(), "{refused}");
+    }
+    // The name finds room, the bytes do not, or not all of them.
+    disk.set_full(None);
+    disk.set_capacity(Some(disk.used_bytes() + 5));
+    let refused = open_log(&dir, 0, 2).unwrap_err();
+    assert!(refused.is_for_want_of_room(), "{refused}");
+    disk.set_capacity(None);
+    let (log, _) = open_log(&dir, 0, 2).unwrap();
+    assert_eq!(
+        (log.start_offset(), log.end_offset()),
+        (Offset::ZERO, Offset::ZERO)
+    );
+}
+
+#[test]
 fn a_directory_of_another_topic_is_set_aside_whole() {
     let (disk, log_bytes) = closed();
     let dir = open(&disk);

@@ -14,7 +14,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use super::{DirEntry, DirLock, Disk, DiskFile, FileInfo, FileSystem, OpenMode, Space};
+use super::{DirEntry, DirLock, Disk, DiskFile, EntryKind, FileInfo, FileSystem, OpenMode, Space};
 
 /// Numbers of the errors that condemn a disk: EIO, ENXIO, ENODEV, EROFS, ESTALE, EUCLEAN, ENOTCONN.
 const FATAL: [i32; 7] = [5, 6, 19, 30, 116, 117, 107];
@@ -133,6 +133,10 @@ impl Disk for FailStopDisk {
 
     fn info(&self, path: &Path) -> io::Result<Option<FileInfo>> {
         self.disk.info(path)
+    }
+
+    fn kind(&self, path: &Path) -> io::Result<Option<EntryKind>> {
+        self.disk.kind(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
