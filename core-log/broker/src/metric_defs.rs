@@ -110,6 +110,8 @@ pub const EVENTS: &[MetricDef] = &[
     histogram("highwater_log_flush_duration_seconds", &[], "How long making a log durable takes: one fsync and its bookkeeping."),
     counter("highwater_log_flush_failures_total", &[], "Syncs that the disk refused."),
     gauge("highwater_log_open_duration_seconds", &[], "How long opening logs took, the last time some were opened."),
+    counter("highwater_log_holes_total", &[],
+        "Places in the middle of logs, found when they were opened, where a segment was lost or emptied; the log names them."),
     gauge("highwater_disk_refusing_writes", &[], "1 while producers are refused because the disk is nearly full."),
     gauge("highwater_disk_failed", &[], "1 once the disk of the data directory has failed; the node stops then."),
     gauge("highwater_cleaner_max_dirty_ratio", &[], "The largest share of a compacted log that is not compacted yet."),

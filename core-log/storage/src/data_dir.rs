@@ -279,6 +279,7 @@ impl DataDir {
                 clean_shutdown: self.was_clean,
                 recovery_point: at(&self.recovery_points),
                 log_start: at(&self.log_starts),
+                was_compacted: self.cleaned.contains_key(partition),
                 now,
                 corruption: self.options.corruption,
             },

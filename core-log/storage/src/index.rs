@@ -48,7 +48,7 @@ impl OffsetEntry {
         bytes
     }
 
-    fn decode(bytes: &[u8; 8]) -> Self {
+    pub(crate) fn decode(bytes: &[u8; 8]) -> Self {
         let [a, b, c, d, e, f, g, h] = *bytes;
         Self {
             relative_offset: u32::from_be_bytes([a, b, c, d]),

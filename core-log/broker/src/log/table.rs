@@ -384,6 +384,8 @@ impl PartitionTable {
         match opened {
             Ok((mut log, report)) => {
                 totals.add(&report);
+                let holes = report.empty_segments + report.gaps;
+                metrics::counter!("highwater_log_holes_total").increment(holes as u64);
                 if report.truncated_bytes > 0 || report.below_recovery_point {
                     tracing::warn!(topic = %job.id.topic, partition = %job.id.partition, ?report, "log recovered");
                 }

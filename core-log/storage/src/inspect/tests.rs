@@ -32,6 +32,7 @@ fn partition() -> (tempfile::TempDir, PathBuf) {
         clean_shutdown: true,
         recovery_point: Offset::ZERO,
         log_start: Offset::ZERO,
+        was_compacted: false,
         now: Timestamp::new(0),
         corruption: CorruptionPolicy::Refuse,
     };

@@ -9,6 +9,8 @@
 //! with half a batch at 15; nothing valid behind it: cut, the log ends at 15. Had a bit of the batch at 12 flipped,
 //! the batch at 13 would be valid behind it: refused, since cutting would lose 13 and 14.
 
+mod gaps;
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,8 @@ pub struct OpenOptions {
     pub recovery_point: Offset,
     /// From the checkpoint: everything below was deleted.
     pub log_start: Offset,
+    /// From the checkpoint: it was compacted once, so that offsets may be missing by right.
+    pub was_compacted: bool,
     /// Wall time, for what has no timestamp.
     pub now: Timestamp,
     /// What to do with damage that is no torn tail.
@@ -64,8 +68,10 @@ pub struct RecoveryReport {
     pub bytes_scanned: u64,
     /// Sealed segments whose index files were missing or impossible.
     pub indexes_rebuilt: usize,
-    /// Segments without a byte that others follow, in a log that is not compacted: what they held is gone.
+    /// Segments without a byte that others follow, in a log that was never compacted: what they held is gone.
     pub empty_segments: usize,
+    /// Places between two segments where offsets are missing, in a log that was never compacted.
+    pub gaps: usize,
     /// Bytes of torn tail that were cut off.
     pub truncated_bytes: u64,
     /// The log ends below its recovery point: durable data is missing, or a cut was not followed by a checkpoint.
@@ -230,8 +236,8 @@ impl Opening<'_> {
             };
             let trusted = self.options.clean_shutdown || next.base <= self.options.recovery_point;
             if trusted {
-                self.check_size(segment, &file);
                 self.check_index_files(segment, &file)?;
+                self.check_gap(segment, &file, None, next.base)?;
                 sealed.push(Sealed::new(
                     file,
                     segment.info.len_bytes,
@@ -250,6 +256,7 @@ impl Opening<'_> {
                 let active = self.active(segment, file, scanned);
                 return Ok((sealed, active, end));
             }
+            self.check_gap(segment, &file, Some(end), next.base)?;
             let size_bytes = scanned.size_bytes;
             let max = scanned.index.max_timestamp();
             self.write_index_files(segment.base, scanned.index)?;
@@ -258,16 +265,6 @@ impl Opening<'_> {
         // No segment at all: a new log.
         let base = self.options.log_start;
         Ok((sealed, Active::new(self.segment_file(base)), base))
-    }
-
-    /// Readers pass over an empty segment as over records that were compacted away; so somebody should be told.
-    fn check_size(&mut self, segment: &Found, file: &SegmentFile) {
-        if segment.info.len_bytes == 0 && !self.config.compact {
-            self.report.empty_segments += 1;
-            tracing::error!(path = %file.path().display(),
-                "a segment in the middle of a log is empty: what it held is gone, and readers pass over it; restore it \
-                 from a copy");
-        }
     }
 
     fn last_segment(

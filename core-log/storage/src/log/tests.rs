@@ -55,6 +55,7 @@ impl Bench {
                 clean_shutdown: clean,
                 recovery_point: self.recovery_point,
                 log_start: self.log_start,
+                was_compacted: false,
                 now: NOW,
                 corruption: CorruptionPolicy::Refuse,
             },

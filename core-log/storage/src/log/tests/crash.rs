@@ -52,6 +52,7 @@ fn open_on(disk: Arc<dyn Disk>, known: &Known, clean: bool) -> Result<PartitionL
         clean_shutdown: clean,
         recovery_point: Offset::new(known.recovery_point),
         log_start: Offset::new(known.log_start),
+        was_compacted: false,
         now: NOW,
         corruption: CorruptionPolicy::Refuse,
     };

@@ -19,6 +19,7 @@ fn open(disk: &FakeDisk, recovery_point: Offset) -> PartitionLog {
         clean_shutdown: false,
         recovery_point,
         log_start: Offset::ZERO,
+        was_compacted: false,
         now: NOW,
         corruption: CorruptionPolicy::Refuse,
     };
@@ -194,6 +195,7 @@ fn a_real_file_system_that_is_full_refuses_and_works_again_when_files_go() {
         clean_shutdown: false,
         recovery_point: Offset::ZERO,
         log_start: Offset::ZERO,
+        was_compacted: false,
         now: NOW,
         corruption: CorruptionPolicy::Refuse,
     };

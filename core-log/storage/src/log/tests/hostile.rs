@@ -256,6 +256,7 @@ fn hostile_106_a_clock_in_the_far_past_changes_nothing() {
             clean_shutdown: false,
             recovery_point: bench.recovery_point,
             log_start: Offset::ZERO,
+            was_compacted: false,
             now,
             corruption: CorruptionPolicy::Refuse,
         };
@@ -305,6 +306,37 @@ fn a_segment_in_the_middle_that_was_emptied_is_told_and_what_is_around_it_is_ser
             .filter(|(offset, _)| *offset < base || *offset >= next);
         assert_eq!(all_values(&log), around.cloned().collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_segment_in_the_middle_that_was_removed_is_told_unless_the_log_was_compacted() {
+    let mut bench = filled("value");
+    let (log, report) = bench.try_open(true).unwrap();
+    let (before, base) = (all_values(&log), log.sealed[1].base_offset);
+    let next = log.active_segment_base();
+    assert_eq!(report.gaps, 0);
+    drop(log);
+    for kind in ["log", "index", "timeindex", "txnindex"] {
+        let _ = std::fs::remove_file(bench.path(&format!("{:020}.{kind}", base.get())));
+    }
+    let durable = bench.recovery_point;
+    // Trusted after a clean stop, trusted after a kill, and read in full.
+    for (clean, recovery_point) in [(true, durable), (false, durable), (false, Offset::ZERO)] {
+        bench.recovery_point = recovery_point;
+        let (log, report) = bench.try_open(clean).unwrap();
+        assert_eq!((report.gaps, report.empty_segments), (1, 0), "{recovery_point}");
+        assert_eq!(log.end_offset(), durable);
+        let around = before
+            .iter()
+            .filter(|(offset, _)| !(base.get()..next.get()).contains(offset));
+        assert_eq!(all_values(&log), around.cloned().collect::<Vec<_>>());
+    }
+    bench.recovery_point = durable;
+    bench.log_start = next;
+    assert_eq!(bench.try_open(true).unwrap().1.gaps, 0, "deleted by right");
+    bench.log_start = Offset::ZERO;
+    bench.config.compact = true;
+    assert_eq!(bench.try_open(true).unwrap().1.gaps, 0, "perhaps compacted away");
 }
 
 #[test]

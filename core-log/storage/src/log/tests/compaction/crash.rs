@@ -14,6 +14,7 @@ fn open(disk: &FakeDisk, recovery_point: i64) -> PartitionLog {
         clean_shutdown: false,
         recovery_point: Offset::new(recovery_point),
         log_start: Offset::ZERO,
+        was_compacted: false,
         now: NOW,
         corruption: CorruptionPolicy::Refuse,
     };
@@ -165,6 +166,7 @@ fn a_crash_while_an_interrupted_swap_is_finished_loses_nothing_either() {
                 clean_shutdown: false,
                 recovery_point: Offset::new(recovery_point),
                 log_start: Offset::ZERO,
+                was_compacted: false,
                 now: NOW,
                 corruption: CorruptionPolicy::Refuse,
             };
