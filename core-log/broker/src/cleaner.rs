@@ -1,6 +1,6 @@
 //! Compaction of the logs of this node: which log is next, how fast, and what people see of it.
 //!
-//! Each of `log.cleaner.threads` tasks cleans the log that needs it most (one past `max.compaction.lag.ms` or with
+//! As many tasks as `log.cleaner.threads` says at the time: each cleans the log that needs it most (one past `max.compaction.lag.ms` or with
 //! tombstones whose time has come before all others, then the dirtiest), again and again, and rests for
 //! `log.cleaner.backoff.ms` when none is dirty enough. Settings are read anew for every log, so that a change counts
 //! at once. A log that cannot be cleaned is marked, said in the log and in a metric, and left alone: it grows, but
@@ -13,6 +13,7 @@ use highwater_cluster::BrokerSettings;
 use highwater_storage::{
     CleanError, Cleanable, Cleaner, CleanerOptions, CleaningPace, CleaningReport, CleaningRequest,
 };
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
@@ -33,9 +34,33 @@ pub(crate) fn start(broker: &Arc<Broker>, tasks: &TaskTracker) {
     if !broker.settings.log_cleaner_enable {
         return;
     }
-    for _ in 0..broker.settings.log_cleaner_threads {
-        tasks.spawn(run(Arc::clone(broker)));
+    tasks.spawn(keep_cleaners(Arc::clone(broker), tasks.clone()));
+}
+
+/// Starts and retires tasks, at first and whenever the metadata changes, until the node stops.
+async fn keep_cleaners(broker: Arc<Broker>, tasks: TaskTracker) {
+    let mut latest = broker.latest.clone();
+    let mut cleaners: Vec<CancellationToken> = Vec::new();
+    loop {
+        latest.mark_unchanged();
+        let wanted = threads(&settings(&broker));
+        // One that is at work finishes its log.
+        let retired = cleaners.drain(wanted.min(cleaners.len())..);
+        retired.for_each(|cleaner| cleaner.cancel());
+        while cleaners.len() < wanted {
+            let retired = broker.stopping.child_token();
+            tasks.spawn(run(Arc::clone(&broker), retired.clone()));
+            cleaners.push(retired);
+        }
+        tokio::select! {
+            () = broker.stopping.cancelled() => return,
+            changed = latest.changed() => if changed.is_err() { return },
+        }
     }
+}
+
+fn threads(settings: &BrokerSettings) -> usize {
+    usize::try_from(settings.log_cleaner_threads).unwrap_or(1)
 }
 
 fn describe_metrics() {
@@ -63,7 +88,7 @@ fn describe_metrics() {
     );
 }
 
-async fn run(broker: Arc<Broker>) {
+async fn run(broker: Arc<Broker>, retired: CancellationToken) {
     loop {
         let busy = Arc::clone(&broker);
         let cleaned = match tokio::task::spawn_blocking(move || clean_next(&busy)).await {
@@ -76,7 +101,7 @@ async fn run(broker: Arc<Broker>) {
         let rest = if cleaned { Duration::ZERO } else { rest(&broker) };
         tokio::select! {
             biased;
-            () = broker.stopping.cancelled() => return,
+            () = retired.cancelled() => return,
             () = broker.cleaner_wake.notified() => {}
             () = tokio::time::sleep(rest) => {}
         }
@@ -139,9 +164,7 @@ fn choose(broker: &Broker) -> Option<(Arc<Partition>, Cleanable)> {
 
 fn clean(broker: &Broker, partition: &Arc<Partition>, cleanable: Cleanable) -> bool {
     let settings = settings(broker);
-    let threads = usize::try_from(broker.settings.log_cleaner_threads)
-        .unwrap_or(1)
-        .max(1);
+    let threads = threads(&settings).max(1);
     let memory = usize::try_from(settings.log_cleaner_dedupe_buffer_bytes).unwrap_or(usize::MAX);
     let io_buffer = usize::try_from(settings.log_cleaner_io_buffer_bytes).unwrap_or(0);
     let mut cleaner = Cleaner::new(CleanerOptions {

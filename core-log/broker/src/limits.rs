@@ -196,9 +196,9 @@ pub struct Limits {
     pub send_buffer_bytes: Option<usize>,
     /// Bytes of fetch answers held at a time, over the node.
     pub response_memory_bytes: usize,
-    /// Open connections over all listeners; overridden by `max.connections`.
+    /// Open connections over all listeners; overridden by `max.connections`, also at run time.
     pub max_connections: usize,
-    /// Open connections from one address; overridden by `max.connections.per.ip`.
+    /// Open connections from one address; overridden by `max.connections.per.ip`, also at run time.
     pub max_connections_per_ip: usize,
     /// A connection without a request for this long is closed with a clean end of stream
     /// (semantic 9); overridden by `connections.max.idle.ms`.
@@ -239,7 +239,6 @@ impl Limits {
         self.response_memory_bytes = self
             .response_memory_bytes
             .clamp(MAX_FETCH_BYTES, u32::MAX as usize);
-        self.max_connections = self.max_connections.max(1);
         self
     }
 }

@@ -400,7 +400,6 @@ async fn serve(
     let limits = limits(config, &properties, &settings);
     let table = TableOptions {
         node_id: config.node_id,
-        producer_id_expiration_ms: settings.producer_id_expiration_ms,
         threads: usize::try_from(settings.num_recovery_threads_per_data_dir)
             .unwrap_or(1)
             .max(1),
@@ -534,7 +533,7 @@ fn identify(data_dir: &DataDir, config: &NodeConfig, image: &MetadataImage) -> R
     }
 }
 
-/// The limits given, where a property does not say otherwise.
+/// The limits given, where a property does not say otherwise. Those of connections are asked for when one comes.
 fn limits(config: &NodeConfig, properties: &BrokerProperties, settings: &BrokerSettings) -> Limits {
     let mut limits = config.limits.clone();
     if properties.get("socket.request.max.bytes").is_some() {
@@ -545,13 +544,6 @@ fn limits(config: &NodeConfig, properties: &BrokerProperties, settings: &BrokerS
     }
     if let Some(bytes) = settings.queued_max_request_bytes {
         limits.request_memory_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    }
-    if properties.get("max.connections").is_some() {
-        limits.max_connections = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
-    }
-    if properties.get("max.connections.per.ip").is_some() {
-        limits.max_connections_per_ip =
-            usize::try_from(settings.max_connections_per_ip).unwrap_or(usize::MAX);
     }
     if properties.get("connections.max.idle.ms").is_some() {
         let idle_ms = settings

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use highwater_types::{BrokerId, TopicName};
 
 use crate::{
-    config_defs::{ConfigDef, ConfigError, ConfigScope, Synonym},
+    config_defs::{ConfigDef, ConfigError, ConfigScope, ConfigValue, Synonym},
     image::{ConfigResource, MetadataImage},
     settings::{BrokerSettings, LISTENER_CONFIGS, TopicSettings},
 };
@@ -205,17 +205,34 @@ impl ConfigView<'_> {
     /// Every config of this broker.
     pub fn broker(&self) -> Vec<ResolvedConfig> {
         let rows = ConfigScope::Broker.table().iter();
-        rows.map(|def| {
-            self.resolve(
-                def,
-                None,
-                &[Synonym {
-                    name: def.name,
-                    factor: 1,
-                }],
-            )
-        })
-        .collect()
+        rows.map(|def| self.broker_config(def)).collect()
+    }
+
+    fn broker_config(&self, def: &'static ConfigDef) -> ResolvedConfig {
+        let own_name = Synonym {
+            name: def.name,
+            factor: 1,
+        };
+        self.resolve(def, None, &[own_name])
+    }
+
+    /// A number of this broker, for who needs no other config; `None` when nobody sets one.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a key that is unknown, and when the value no longer passes the registry's check.
+    pub fn broker_number(&self, key: &str) -> Result<Option<i64>, ConfigError> {
+        let config = self.broker_config(ConfigScope::Broker.find(key)?);
+        match &config.value {
+            Some(value) if config.source != ConfigSource::Default => match config.def.parse(value)? {
+                ConfigValue::Int(number) => Ok(Some(i64::from(number))),
+                ConfigValue::Long(number) => Ok(Some(number)),
+                ConfigValue::Boolean(_)
+                | ConfigValue::String(_)
+                | ConfigValue::Double(_)
+                | ConfigValue::List(_) => Ok(None),
+            },
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// What is set on all brokers at run time, and nothing else: the answer for a broker resource without a name.
@@ -438,6 +455,29 @@ mod tests {
              Default log.retention.hours=168"
         );
         assert!(retention(&image(&[]), &static_minutes).starts_with("120000 <- "));
+    }
+
+    #[test]
+    fn a_number_of_one_broker_wins_over_that_of_all_and_over_its_properties() {
+        const KEY: &str = "max.connections";
+        let numbers = |configs: &[(ConfigResourceName, &str, &str)], given: &[(&str, &str)]| {
+            let (image, properties) = (image(configs), properties(given));
+            let view = ConfigView {
+                image: &image,
+                broker_id: BrokerId::new(1),
+                properties: &properties,
+            };
+            view.broker_number(KEY)
+        };
+        let all = (ConfigResourceName::AllBrokers, KEY, "3");
+        let own = (ConfigResourceName::Broker(1), KEY, "4");
+        let other = (ConfigResourceName::Broker(2), KEY, "5");
+        let wrong = (ConfigResourceName::Broker(1), KEY, "-1");
+        assert_eq!(numbers(&[], &[]), Ok(None));
+        assert_eq!(numbers(std::slice::from_ref(&other), &[(KEY, "2")]), Ok(Some(2)));
+        assert_eq!(numbers(std::slice::from_ref(&all), &[(KEY, "2")]), Ok(Some(3)));
+        assert_eq!(numbers(&[other, own, all], &[(KEY, "2")]), Ok(Some(4)));
+        assert!(numbers(&[wrong], &[]).is_err());
     }
 
     #[test]

@@ -165,8 +165,6 @@ pub struct BrokerSettings {
     pub log_flush_offset_checkpoint_interval_ms: u32,
     pub log_flush_start_offset_checkpoint_interval_ms: u32,
     pub log_retention_check_interval_ms: i64,
-    pub max_connections: u32,
-    pub max_connections_per_ip: u32,
     pub max_incremental_fetch_session_cache_slots: u32,
     pub max_partitions_per_broker: u32,
     pub num_partitions: i32,
@@ -177,7 +175,6 @@ pub struct BrokerSettings {
     pub offsets_topic_partitions: i32,
     pub offsets_topic_replication_factor: i16,
     pub offsets_topic_segment_bytes: u32,
-    pub producer_id_expiration_ms: i64,
     /// `None` leaves it to the node's limits.
     pub queued_max_request_bytes: Option<i64>,
     pub quota_window_num: u32,
@@ -287,8 +284,6 @@ impl BrokerSettings {
             log_flush_start_offset_checkpoint_interval_ms: values
                 .size("log.flush.start.offset.checkpoint.interval.ms")?,
             log_retention_check_interval_ms: values.long("log.retention.check.interval.ms")?,
-            max_connections: values.size("max.connections")?,
-            max_connections_per_ip: values.size("max.connections.per.ip")?,
             max_incremental_fetch_session_cache_slots: values
                 .size("max.incremental.fetch.session.cache.slots")?,
             max_partitions_per_broker: values.size("max.partitions.per.broker")?,
@@ -300,7 +295,6 @@ impl BrokerSettings {
             offsets_topic_partitions: values.int("offsets.topic.num.partitions")?,
             offsets_topic_replication_factor: values.replicas("offsets.topic.replication.factor")?,
             offsets_topic_segment_bytes: values.size("offsets.topic.segment.bytes")?,
-            producer_id_expiration_ms: i64::from(values.int("producer.id.expiration.ms")?),
             queued_max_request_bytes: Some(values.long("queued.max.request.bytes")?)
                 .filter(|bytes| *bytes > 0),
             quota_window_num: values.size("quota.window.num")?,

@@ -120,7 +120,12 @@ impl Page<'_> {
             };
             // An error costs as much room as a partition, so that a page is bounded by its limit.
             self.left -= 1;
-            self.response.topics.push(failed(name, error));
+            let mut topic = failed(name.clone(), error);
+            if may {
+                // What somebody may do with a topic of this name, as Kafka tells it.
+                topic.topic_authorized_operations = self.access.operations(Resource::topic(&name));
+            }
+            self.response.topics.push(topic);
             return true;
         };
         let partitions = topic.partitions.iter().enumerate().skip(first).take(self.left);

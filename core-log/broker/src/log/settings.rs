@@ -1,7 +1,18 @@
 //! From a topic's configs to the settings of its logs.
 
-use highwater_cluster::TopicSettings;
+use highwater_cluster::{ConfigView, TopicSettings};
 use highwater_storage::{FlushPolicy, LogConfig};
+
+/// How long producers are remembered, in the brokers' present settings.
+pub(crate) fn producer_id_expiration_ms(configs: &ConfigView<'_>) -> i64 {
+    let set = configs
+        .broker_number("producer.id.expiration.ms")
+        .unwrap_or_else(|error| {
+            tracing::error!(%error, "a stored config is invalid; its default counts");
+            None
+        });
+    set.unwrap_or(LogConfig::default().producer_id_expiration_ms)
+}
 
 /// The settings of a topic's logs. Producers are forgotten by a setting of the broker, not of the topic.
 pub(crate) fn log_config(topic: &TopicSettings, producer_id_expiration_ms: i64) -> LogConfig {

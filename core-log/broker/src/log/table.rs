@@ -29,7 +29,7 @@ use super::closing::{self, on_threads};
 use super::flusher::{FlushQueue, FlushThreads};
 use super::graves::{Buried, Graves};
 use super::partition::{Leadership, Partition};
-use super::settings::{internal_log_config, log_config};
+use super::settings::{internal_log_config, log_config, producer_id_expiration_ms};
 use crate::clock::Clock;
 use crate::error::ApiError;
 
@@ -55,7 +55,6 @@ struct Topic {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TableOptions {
     pub(crate) node_id: BrokerId,
-    pub(crate) producer_id_expiration_ms: i64,
     /// Threads that open and close logs.
     pub(crate) threads: usize,
     /// Threads that make logs durable.
@@ -297,7 +296,7 @@ impl PartitionTable {
                 return;
             }
         };
-        let expiration_ms = self.options.producer_id_expiration_ms;
+        let expiration_ms = producer_id_expiration_ms(configs);
         let config = Arc::new(match topic.is_internal() {
             true => internal_log_config(&settings, expiration_ms),
             false => log_config(&settings, expiration_ms),

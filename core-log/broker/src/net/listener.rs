@@ -1,7 +1,8 @@
 //! Accepts connections on one listener until the node drains.
 //!
-//! Refuses, by closing at once: connections above `max.connections` and above `max.connections.per.ip`. Each is
-//! counted; one line in a while says how many there were and which setting is the reason.
+//! Refuses, by closing at once: connections above `max.connections` and above `max.connections.per.ip`, as they are
+//! when a connection comes; lowering them closes none that is open. Each refusal is counted; one line in a while says
+//! how many there were and which setting is the reason.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +18,6 @@ use super::congestion::Congestion;
 use super::connection::{self, Peer};
 use crate::auth::ListenerSecurity;
 use crate::broker::Broker;
-use crate::limits::Limits;
 use crate::seldom::Seldom;
 
 /// Pause after a failed accept: out of file handles does not get better by spinning.
@@ -55,6 +55,30 @@ impl Refusal {
     }
 }
 
+/// How many connections there may be at this moment.
+#[derive(Debug, Clone, Copy)]
+struct ConnectionLimits {
+    total: usize,
+    per_address: usize,
+}
+
+impl ConnectionLimits {
+    fn of(broker: &Broker) -> Self {
+        let image = broker.image();
+        let configs = broker.configs(&image);
+        let set = |refusal: Refusal, otherwise: usize| {
+            // What is stored has passed the registry's check.
+            let set = configs.broker_number(refusal.setting()).unwrap_or_default();
+            set.map_or(otherwise, |most| usize::try_from(most).unwrap_or(usize::MAX))
+        };
+        ConnectionLimits {
+            // Who has set it to 0 must be able to come and set it back.
+            total: set(Refusal::Node, broker.limits.max_connections).max(1),
+            per_address: set(Refusal::Address, broker.limits.max_connections_per_ip).max(1),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Counted {
     counts: Arc<ConnectionCount>,
@@ -62,13 +86,13 @@ struct Counted {
 }
 
 impl ConnectionCount {
-    fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Counted, Refusal> {
+    fn enter(self: &Arc<Self>, address: IpAddr, limits: ConnectionLimits) -> Result<Counted, Refusal> {
         let mut counts = self.lock();
-        if counts.total >= limits.max_connections {
+        if counts.total >= limits.total {
             return Err(Refusal::Node);
         }
         let from_address = counts.by_address.get(&address).copied().unwrap_or(0);
-        if from_address >= limits.max_connections_per_ip {
+        if from_address >= limits.per_address {
             return Err(Refusal::Address);
         }
         counts.by_address.insert(address, from_address + 1);
@@ -141,7 +165,8 @@ impl Acceptor {
     }
 
     fn start(&self, stream: TcpStream, address: SocketAddr) {
-        let counted = match self.connections.enter(address.ip(), &self.broker.limits) {
+        let limits = ConnectionLimits::of(&self.broker);
+        let counted = match self.connections.enter(address.ip(), limits) {
             Ok(counted) => counted,
             Err(refusal) => return self.refuse(refusal, address),
         };
@@ -201,20 +226,19 @@ mod tests {
     #[test]
     fn hostile_06_07_one_address_cannot_take_the_places_of_others() {
         let counts = Arc::<ConnectionCount>::default();
-        let limits = Limits {
-            max_connections: 3,
-            max_connections_per_ip: 2,
-            ..Limits::default()
+        let limits = ConnectionLimits {
+            total: 3,
+            per_address: 2,
         };
         let greedy: IpAddr = [10, 0, 0, 1].into();
         let other: IpAddr = [10, 0, 0, 2].into();
-        let mut held: Vec<_> = (0..2).map(|_| counts.enter(greedy, &limits).unwrap()).collect();
-        assert_eq!(counts.enter(greedy, &limits).unwrap_err(), Refusal::Address);
-        held.push(counts.enter(other, &limits).unwrap());
-        assert_eq!(counts.enter(other, &limits).unwrap_err(), Refusal::Node);
+        let mut held: Vec<_> = (0..2).map(|_| counts.enter(greedy, limits).unwrap()).collect();
+        assert_eq!(counts.enter(greedy, limits).unwrap_err(), Refusal::Address);
+        held.push(counts.enter(other, limits).unwrap());
+        assert_eq!(counts.enter(other, limits).unwrap_err(), Refusal::Node);
         held.clear();
         for _ in 0..100_000 {
-            drop(counts.enter(greedy, &limits).unwrap());
+            drop(counts.enter(greedy, limits).unwrap());
         }
         let counts = counts.lock();
         assert_eq!((counts.total, counts.by_address.len()), (0, 0));

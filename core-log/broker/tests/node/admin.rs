@@ -1,5 +1,6 @@
 //! What administrators ask: topics, configs, elections, log directories, features, quorum, producers.
 
+mod broker_configs;
 mod client_metrics;
 mod group_configs;
 mod hostile;

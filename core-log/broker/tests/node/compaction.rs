@@ -47,14 +47,18 @@ async fn create(wire: &mut Wire, topic: &str, configs: &[(&str, &str)]) {
 }
 
 async fn set(wire: &mut Wire, topic: &str, configs: &[(&str, &str)]) {
+    set_on(wire, 2, topic, configs).await;
+}
+
+async fn set_on(wire: &mut Wire, resource_type: i8, name: &str, configs: &[(&str, &str)]) {
     let configs = configs.iter().map(|(name, value)| AlterableConfig {
         name: (*name).into(),
         config_operation: 0,
         value: Some((*value).into()),
     });
     let resource = AlterConfigsResource {
-        resource_type: 2,
-        resource_name: topic.into(),
+        resource_type,
+        resource_name: name.into(),
         configs: configs.collect(),
     };
     let request = IncrementalAlterConfigsRequest {
@@ -236,6 +240,26 @@ async fn a_topic_that_becomes_compacted_is_compacted_without_a_restart() {
     assert_eq!(consume(&mut wire, "late").await.len(), 5);
     set(&mut wire, "late", &[("cleanup.policy", "compact")]).await;
     consume_until(&mut wire, "late", &["4 k=4".to_owned()]).await;
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_cleaner_threads_come_at_once_and_none_pause_compaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let properties = [("log.cleaner.backoff.ms", "20"), ("log.cleaner.threads", "0")];
+    let (node, address) = start_with(dir.path(), Limits::default(), &properties).await;
+    let mut wire = Wire::connect(address).await;
+    let configs = [("cleanup.policy", "compact"), ("max.compaction.lag.ms", "1")];
+    create(&mut wire, "paused", &configs).await;
+    for (threads, last) in [("3", 4), ("0", 9), ("1", 14)] {
+        for value in last - 4..=last {
+            put(&mut wire, "paused", &[("k", Some(value.to_string()))]).await;
+        }
+        set_on(&mut wire, 4, "1", &[("log.cleaner.threads", threads)]).await;
+        if threads != "0" {
+            consume_until(&mut wire, "paused", &[format!("{last} k={last}")]).await;
+        }
+    }
     node.shutdown().await.unwrap();
 }
 

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
-use highwater_broker::Limits;
+use highwater_broker::{Limits, Node, SessionInfo};
+use highwater_wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use highwater_wire::messages::metadata_request::MetadataRequestTopic;
-use highwater_wire::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest};
+use highwater_wire::messages::{
+    ApiVersionsRequest, FetchRequest, IncrementalAlterConfigsRequest, MetadataRequest,
+};
 use highwater_wire::{ApiKey, ErrorCode, RequestHeader, ResponseBody, encode_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -89,6 +92,57 @@ async fn hostile_06_07_one_address_has_its_limit_and_a_storm_of_connections_pass
         .await
         .unwrap();
     node.shutdown().await.unwrap();
+}
+
+/// Sets a config of the broker, or of all brokers, as a session in this process: it takes no place of a connection.
+async fn set_on_broker(node: &Node, name: &str, key: &str, value: &str) {
+    let resource = AlterConfigsResource {
+        resource_type: 4,
+        resource_name: name.into(),
+        configs: vec![AlterableConfig {
+            name: key.into(),
+            config_operation: 0,
+            value: Some(value.into()),
+        }],
+    };
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![resource],
+        validate_only: false,
+    };
+    let session = node.session(SessionInfo::default());
+    let Ok(Some(ResponseBody::IncrementalAlterConfigs(answer))) = session.call(1, request.into()).await
+    else {
+        panic!("no answer");
+    };
+    assert_eq!(answer.responses[0].error_code, 0, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_06_07_limits_of_connections_change_while_the_node_runs_and_open_ones_stay() {
+    for key in ["max.connections", "max.connections.per.ip"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (node, address) = start_with(dir.path(), Limits::default(), &[(key, "100")]).await;
+        let mut held = vec![Wire::connect(address).await, Wire::connect(address).await];
+        for wire in &mut held {
+            wire.metadata("t").await;
+        }
+        set_on_broker(&node, "", key, "1").await;
+        assert!(Wire::connect(address).await.is_closed_by_node().await, "{key}");
+        for wire in &mut held {
+            wire.metadata("t").await;
+        }
+        // The broker's own counts before that of all.
+        set_on_broker(&node, "1", key, "3").await;
+        let mut third = Wire::connect(address).await;
+        third.metadata("t").await;
+        assert!(Wire::connect(address).await.is_closed_by_node().await, "{key}");
+        held.push(third);
+        for wire in &mut held {
+            wire.metadata("t").await;
+        }
+        drop(held);
+        node.shutdown().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

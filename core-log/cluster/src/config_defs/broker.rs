@@ -7,6 +7,10 @@ use super::{
     UpdateMode,
 };
 
+/// Threads of one kind. Kafka has no bound but lets them at most double at a time; here one request could otherwise ask
+/// for more than the system has, and a node would not start again.
+const MOST_THREADS: i64 = 256;
+
 /// Changeable at run time.
 const fn dynamic(
     name: &'static str,
@@ -136,8 +140,8 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
         "Default of the topic config min.cleanable.dirty.ratio."),
     dynamic("log.cleaner.min.compaction.lag.ms", Long, Some("0"), AtLeast(0),
         "Default of the topic config min.compaction.lag.ms."),
-    fixed("log.cleaner.threads", Int, Some("1"), AtLeast(0),
-        "How many logs are compacted at the same time."),
+    dynamic("log.cleaner.threads", Int, Some("1"), Between(0, MOST_THREADS),
+        "How many logs are compacted at the same time; 0 pauses compaction, and what is being compacted is finished."),
     dynamic("log.cleanup.policy", List, Some("delete"), EachOneOf(&["compact", "delete"]),
         "Default of the topic config cleanup.policy."),
     dynamic("log.flush.interval.messages", Long, Some("9223372036854775807"), AtLeast(1),
@@ -184,10 +188,11 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
         "Default of the topic config segment.bytes."),
     dynamic("log.segment.delete.delay.ms", Long, Some("60000"), AtLeast(0),
         "Default of the topic config file.delete.delay.ms."),
-    fixed("max.connections", Int, Some("2147483647"), AtLeast(0),
-        "The most client connections a broker keeps open."),
-    fixed("max.connections.per.ip", Int, Some("2147483647"), AtLeast(0),
-        "The most client connections from one address."),
+    dynamic("max.connections", Int, Some("2147483647"), AtLeast(0),
+        "The most client connections a broker keeps open; new ones beyond it are closed, open ones stay. One is always let in. Where nobody sets it, the node's own limit of 10000 counts."),
+    // Kafka, too, takes 0 only together with exceptions for single addresses: it would lock everybody out.
+    dynamic("max.connections.per.ip", Int, Some("2147483647"), AtLeast(1),
+        "The most client connections from one address; new ones beyond it are closed, open ones stay."),
     fixed("max.incremental.fetch.session.cache.slots", Int, Some("1000"), AtLeast(0),
         "How many incremental fetch sessions a broker remembers."),
     fixed("max.partitions.per.broker", Int, Some("100000"), AtLeast(1),
@@ -198,8 +203,8 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
         "Default of the topic config of the same name."),
     fixed("num.partitions", Int, Some("1"), AtLeast(1),
         "Partitions of a topic when its creator leaves the number to the broker."),
-    fixed("num.recovery.threads.per.data.dir", Int, Some("2"), AtLeast(1),
-        "Threads that open and recover logs when a node starts."),
+    dynamic("num.recovery.threads.per.data.dir", Int, Some("2"), Between(1, MOST_THREADS),
+        "Threads that open and recover logs when a node starts, so a change counts from the next start on."),
     fixed("offset.metadata.max.bytes", Int, Some("4096"), Any,
         "The longest note a consumer may store with a committed offset."),
     fixed("offsets.retention.check.interval.ms", Long, Some("600000"), AtLeast(1),
@@ -212,7 +217,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
         "Replicas of __consumer_offsets; when the topic is created with fewer brokers alive, all of them."),
     fixed("offsets.topic.segment.bytes", Int, Some("104857600"), AtLeast(1024 * 1024),
         "Segment size of __consumer_offsets: small, so that compaction keeps loading fast."),
-    fixed("producer.id.expiration.ms", Int, Some("86400000"), AtLeast(1),
+    dynamic("producer.id.expiration.ms", Int, Some("86400000"), AtLeast(1),
         "How long a partition remembers an idempotent producer that stopped writing."),
     fixed("queued.max.request.bytes", Long, Some("-1"), Any,
         "The most bytes of requests that are being read or handled over all connections; nothing more is read until some are answered. Below 1 the node's own limit counts."),

@@ -112,9 +112,13 @@ fn alter(image: &MetadataImage, alteration: &QuotaAlteration) -> Result<Vec<Meta
     let mut seen = BTreeSet::new();
     let mut records = Vec::new();
     for (name, value) in &alteration.operations {
-        let key = QuotaKey::from_name(name)
-            .filter(|key| entity.takes(*key))
-            .ok_or_else(|| QuotaError::UnknownKey { key: name.clone() })?;
+        let known = QuotaKey::from_name(name).filter(|key| entity.takes(*key));
+        let key = match (known, value) {
+            (Some(key), _) => key,
+            // Nothing can be there to take away; Kafka, too, looks at the key only when it is given a limit.
+            (None, None) => continue,
+            (None, Some(_)) => return Err(QuotaError::UnknownKey { key: name.clone() }),
+        };
         if !seen.insert(key) {
             return Err(QuotaError::DuplicateKey { key: name.clone() });
         }
@@ -315,7 +319,10 @@ mod tests {
         }
         let user = vec![part("user", None)];
         assert!(altered(user.clone(), "connection_creation_rate", Some(1.0)).is_err());
-        assert!(altered(user, "producer_rate", Some(1.0)).is_err());
+        assert!(altered(user.clone(), "producer_rate", Some(1.0)).is_err());
+        for key in ["producer_rate", "connection_creation_rate"] {
+            assert_eq!(altered(user.clone(), key, None), Ok(vec![]));
+        }
     }
 
     #[test]

@@ -33,6 +33,10 @@ async fn topics_are_described_page_by_page() {
             .iter()
             .map(|topic| {
                 let indexes: Vec<_> = topic.partitions.iter().map(|row| row.partition_index).collect();
+                let is_told = topic.topic_authorized_operations != i32::MIN;
+                // A request that is refused as a whole tells nothing of its topics.
+                let is_refused = code(topic.error_code) == ErrorCode::InvalidRequest;
+                assert_ne!(is_told, is_refused, "what may be done with {:?}", topic.name);
                 format!(
                     "{} {} {indexes:?}",
                     topic.name.as_deref().unwrap(),
