@@ -229,7 +229,7 @@ impl PartitionTable {
 
     fn remove_deleted(&self, image: &MetadataImage, data_dir: &DataDir) -> Vec<TopicName> {
         let mut names = Vec::new();
-        let mut gone = Vec::new();
+        let (mut led, mut waiting) = (Vec::new(), Vec::new());
         self.topics
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -239,17 +239,18 @@ impl PartitionTable {
                     .is_some_and(|image| image.id == topic.id);
                 if !lives {
                     names.push(name.clone());
-                    gone.append(&mut topic.slots);
+                    for (index, slot) in (0..).zip(topic.slots.drain(..)) {
+                        let id = || TopicPartition::new(name.clone(), PartitionId::new(index));
+                        match slot {
+                            Slot::Led(partition) => led.push(partition),
+                            Slot::NoRoom => waiting.push((id(), topic.id)),
+                            Slot::Elsewhere | Slot::Failed => {}
+                        }
+                    }
                 }
                 lives
             });
-        let led = gone.into_iter().filter_map(|slot| {
-            if let Slot::Led(led) = slot {
-                Some(led)
-            } else {
-                None
-            }
-        });
+        self.remove_waiting(&waiting, data_dir);
         for partition in led {
             drop(partition.take_log());
             let id = partition.id();

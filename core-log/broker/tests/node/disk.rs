@@ -163,6 +163,24 @@ async fn a_partition_that_found_no_room_comes_up_by_itself_and_one_that_is_damag
     assert!(message.contains("no room"), "{message:?}");
     disk.set_full(None);
     until_of(&mut wire, "made", 0).await;
+
+    // What waits and is deleted, perhaps to make room, leaves nothing behind.
+    disk.set_full(Some(Path::new("/data/deleted-0/partition.metadata")));
+    wire.create("deleted", 1, &[]).await;
+    assert_eq!(wire.produce("deleted", &["no"]).await.error_code, STORAGE_ERROR);
+    assert!(
+        disk.shared()
+            .kind(Path::new("/data/deleted-0"))
+            .unwrap()
+            .is_some()
+    );
+    delete_topic(&mut wire, "deleted").await;
+    disk.set_full(None);
+    assert_eq!(deleted(&disk, "/data").len(), 1, "for the usual delay");
+    disk.set_capacity(Some(disk.used_bytes() + 10));
+    until_swept(&disk, "/data").await;
+    disk.set_capacity(None);
+    assert_eq!(disk.shared().kind(Path::new("/data/deleted-0")).unwrap(), None);
     node.shutdown().await.unwrap();
 }
 

@@ -11,10 +11,16 @@ use std::sync::{Arc, PoisonError};
 
 use highwater_cluster::{ConfigView, MetadataImage, TopicImage};
 
-use super::{Occasion, PartitionTable, Slot};
+use highwater_storage::{DataDir, FoundPartition};
+use highwater_types::{TopicId, TopicPartition, Uuid};
+
+use super::{Buried, Occasion, PartitionTable, Slot};
 
 /// Wait without more free bytes: room may also come as inodes or as a quota, of which nobody tells.
 const NO_NEWS_MS: u64 = 5_000;
+
+/// Default of `file.delete.delay.ms`: what a deleted topic had set is gone with it, and there is no log that knows it.
+const DELETE_DELAY_MS: i64 = 60_000;
 
 /// A round takes at most this part of the time while none succeeds.
 const PATIENCE: u64 = 10;
@@ -91,6 +97,37 @@ impl PartitionTable {
             free_bytes,
         });
         totals.opened.load(Ordering::Relaxed) > 0
+    }
+
+    /// Removes what is on disk of deleted partitions that waited for room: their topic was perhaps deleted to make some.
+    pub(super) fn remove_waiting(&self, waiting: &[(TopicPartition, TopicId)], data_dir: &DataDir) {
+        if waiting.is_empty() {
+            return;
+        }
+        let found = data_dir.partitions().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot look for the files of deleted partitions");
+            Vec::new()
+        });
+        for (id, topic_id) in waiting {
+            // What lies there may be an older namesake's that there was no room to set aside.
+            let is_ours = |dir: &&FoundPartition| {
+                dir.partition == *id
+                    && dir.problem.is_none()
+                    && dir.topic_id.is_none_or(|found| found == *topic_id)
+            };
+            if !found.iter().any(|dir| is_ours(&dir)) {
+                continue;
+            }
+            match data_dir.bury_partition(id, Uuid::new_v4()) {
+                Ok(grave) => {
+                    let now_ms = self.clock.monotonic_ms();
+                    self.graves
+                        .bury(grave.map(Buried::Partition), now_ms, DELETE_DELAY_MS);
+                }
+                Err(error) => tracing::error!(topic = %id.topic, partition = %id.partition, %error,
+                    "cannot remove the files of a deleted partition"),
+            }
+        }
     }
 
     fn waits(&self, topic: &TopicImage) -> bool {
