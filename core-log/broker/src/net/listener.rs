@@ -72,7 +72,7 @@ impl ConnectionLimits {
             set.map_or(otherwise, |most| usize::try_from(most).unwrap_or(usize::MAX))
         };
         ConnectionLimits {
-            // Who has set it to 0 must be able to come and set it back.
+            // The node's own limits have passed no check.
             total: set(Refusal::Node, broker.limits.max_connections).max(1),
             per_address: set(Refusal::Address, broker.limits.max_connections_per_ip).max(1),
         }

@@ -33,7 +33,7 @@ async fn a_brokers_own_value_counts_before_that_of_all_and_is_told_with_the_othe
 async fn values_that_a_running_broker_cannot_have_are_refused() {
     let admin = Admin::start(&[]).await;
     let cases = [
-        ("max.connections", "1000", "-1"),
+        ("max.connections", "1000", "0"),
         ("max.connections.per.ip", "1000", "0"),
         ("producer.id.expiration.ms", "1", "0"),
         ("log.cleaner.threads", "2", "257"),
