@@ -18,7 +18,7 @@
 mod secret;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use highwater_types::{Offset, PartitionId, Timestamp, TopicId, TopicName, TopicPartition};
 use uuid::Uuid;
@@ -30,12 +30,11 @@ use crate::error::{At, FormatProblem, StorageError};
 use crate::files::{self, FileKind};
 use crate::log::{CorruptionPolicy, FlushPlan, OpenOptions, PartitionLog, RecoveryReport};
 
+pub use self::secret::NodeSecret;
+
 /// Below that, files are synced one by one: a sync of the file system also waits for what other programs have written
 /// to it, which may be much.
 const SYNCS_WORTH_A_WHOLE_ONE: usize = 256;
-
-pub use self::secret::NodeSecret;
-
 const LOCK: &str = ".lock";
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
@@ -92,13 +91,43 @@ pub struct DataDir {
     path: PathBuf,
     options: DataDirOptions,
     was_clean: bool,
+    checkpoints: Mutex<Checkpoints>,
+    /// Watched from before the first write on.
+    file_system: Option<Box<dyn FileSystem>>,
+    _lock: Box<dyn DirLock>,
+}
+
+/// What the checkpoints said when the directory was opened, of partitions that were not deleted since.
+#[derive(Debug, Default)]
+struct Checkpoints {
     recovery_points: OffsetMap,
     log_starts: OffsetMap,
     high_watermarks: OffsetMap,
     cleaned: OffsetMap,
-    /// Watched from before the first write on.
-    file_system: Option<Box<dyn FileSystem>>,
-    _lock: Box<dyn DirLock>,
+}
+
+impl Checkpoints {
+    fn of(&self, which: OffsetCheckpoint) -> &OffsetMap {
+        match which {
+            OffsetCheckpoint::RecoveryPoint => &self.recovery_points,
+            OffsetCheckpoint::LogStart => &self.log_starts,
+            OffsetCheckpoint::HighWatermark => &self.high_watermarks,
+            OffsetCheckpoint::Cleaner => &self.cleaned,
+        }
+    }
+
+    /// A partition of this name that comes later is another one.
+    fn forget(&mut self, partition: &TopicPartition) {
+        let Checkpoints {
+            recovery_points,
+            log_starts,
+            high_watermarks,
+            cleaned,
+        } = self;
+        for offsets in [recovery_points, log_starts, high_watermarks, cleaned] {
+            offsets.remove(partition);
+        }
+    }
 }
 
 impl DataDir {
@@ -127,12 +156,15 @@ impl DataDir {
         let recovery_points = read_offsets(&*disk, &path, OffsetCheckpoint::RecoveryPoint)?;
         // Without recovery points nobody can say what the marker covered.
         was_clean &= recovery_points.is_some();
-        let dir = Self {
-            log_starts: read_offsets(&*disk, &path, OffsetCheckpoint::LogStart)?.unwrap_or_default(),
-            high_watermarks: read_offsets(&*disk, &path, OffsetCheckpoint::HighWatermark)?
-                .unwrap_or_default(),
-            cleaned: read_offsets(&*disk, &path, OffsetCheckpoint::Cleaner)?.unwrap_or_default(),
+        let read = |which| Ok(read_offsets(&*disk, &path, which)?.unwrap_or_default());
+        let checkpoints = Mutex::new(Checkpoints {
             recovery_points: recovery_points.unwrap_or_default(),
+            log_starts: read(OffsetCheckpoint::LogStart)?,
+            high_watermarks: read(OffsetCheckpoint::HighWatermark)?,
+            cleaned: read(OffsetCheckpoint::Cleaner)?,
+        });
+        let dir = Self {
+            checkpoints,
             disk,
             path,
             options,
@@ -159,20 +191,33 @@ impl DataDir {
         self.was_clean
     }
 
-    /// What a checkpoint said of a partition when the directory was opened.
+    fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
+        // Maps are whole after every statement that can panic.
+        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a checkpoint said of a partition when the directory was opened; `None` once it was deleted.
     pub fn checkpointed(&self, which: OffsetCheckpoint, partition: &TopicPartition) -> Option<Offset> {
-        let offsets = match which {
-            OffsetCheckpoint::RecoveryPoint => &self.recovery_points,
-            OffsetCheckpoint::LogStart => &self.log_starts,
-            OffsetCheckpoint::HighWatermark => &self.high_watermarks,
-            OffsetCheckpoint::Cleaner => &self.cleaned,
-        };
-        offsets.get(partition).copied()
+        self.checkpoints().of(which).get(partition).copied()
+    }
+
+    /// Whether a checkpoint said anything when the directory was opened.
+    pub fn has_checkpoints(&self) -> bool {
+        let checkpoints = self.checkpoints();
+        let Checkpoints {
+            recovery_points,
+            log_starts,
+            cleaned,
+            ..
+        } = &*checkpoints;
+        [recovery_points, log_starts, cleaned]
+            .iter()
+            .any(|offsets| !offsets.is_empty())
     }
 
     /// High watermark of a partition as of the last checkpoint.
     pub fn high_watermark(&self, partition: &TopicPartition) -> Option<Offset> {
-        self.high_watermarks.get(partition).copied()
+        self.checkpointed(OffsetCheckpoint::HighWatermark, partition)
     }
 
     /// Reads `meta.properties`; `None` for a new directory.
@@ -265,27 +310,27 @@ impl DataDir {
         if let Some(topic_id) = topic_id {
             self.check_topic_id(&dir, topic_id)?;
         }
-        let at = |map: &OffsetMap| {
-            map.get(partition)
-                .copied()
-                .filter(|_| !is_new)
-                .unwrap_or(Offset::ZERO)
-        };
+        if is_new {
+            // What they say of its name is about an earlier partition.
+            self.checkpoints().forget(partition);
+        }
+        let at = |which| self.checkpointed(which, partition).unwrap_or(Offset::ZERO);
+        let cleaned = self.checkpointed(OffsetCheckpoint::Cleaner, partition);
         let (mut log, report) = PartitionLog::open(
             Arc::clone(&self.disk),
             dir,
             config,
             OpenOptions {
                 clean_shutdown: self.was_clean,
-                recovery_point: at(&self.recovery_points),
-                log_start: at(&self.log_starts),
-                was_compacted: self.cleaned.contains_key(partition),
+                recovery_point: at(OffsetCheckpoint::RecoveryPoint),
+                log_start: at(OffsetCheckpoint::LogStart),
+                was_compacted: cleaned.is_some(),
                 now,
                 corruption: self.options.corruption,
             },
         )?;
-        if let Some(cleaned) = self.cleaned.get(partition).filter(|_| !is_new) {
-            log.set_cleaned_upto(*cleaned);
+        if let Some(cleaned) = cleaned {
+            log.set_cleaned_upto(cleaned);
         }
         Ok((log, report))
     }
@@ -411,6 +456,7 @@ impl DataDir {
             other => other.at("rename", &dir)?,
         }
         self.disk.sync_dir(&self.path).at("sync", &self.path)?;
+        self.checkpoints().forget(partition);
         Ok(Some(renamed))
     }
 

@@ -10,6 +10,7 @@
 //! - a partition that cannot be opened is known and refused (KAFKA_STORAGE_ERROR); the others serve. One that only
 //!   lacked room on the disk is opened once there is some, see [`reopening`].
 
+mod checkpoints;
 mod reopening;
 
 use std::collections::HashMap;
@@ -18,10 +19,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use highwater_cluster::{ConfigResource, ConfigView, MetadataImage, PartitionImage, TopicImage};
-use highwater_storage::{
-    DataDir, LogConfig, OffsetCheckpoint, OffsetMap, PartitionLog, RecoveryReport, StorageError,
-};
-use highwater_types::{BrokerId, Offset, PartitionId, TopicId, TopicName, TopicPartition, Uuid};
+use highwater_storage::{DataDir, LogConfig, OffsetCheckpoint, RecoveryReport, StorageError};
+use highwater_types::{BrokerId, PartitionId, TopicId, TopicName, TopicPartition, Uuid};
 use highwater_wire::ErrorCode;
 
 use self::reopening::Retry;
@@ -77,6 +76,8 @@ pub(crate) struct PartitionTable {
     applied: Mutex<Arc<MetadataImage>>,
     /// When logs that found no room are tried again.
     retry: Mutex<Retry>,
+    /// Held from the look at the logs until what was seen is written; after `data_dir`, before `topics`.
+    checkpointing: Mutex<()>,
 }
 
 /// What opening logs came to, added up by the threads that do it.
@@ -142,6 +143,7 @@ impl PartitionTable {
             queue,
             applied: Mutex::default(),
             retry: Mutex::default(),
+            checkpointing: Mutex::default(),
         })
     }
 
@@ -205,6 +207,10 @@ impl PartitionTable {
             return Vec::new();
         };
         let gone = self.remove_deleted(image, data_dir);
+        if !gone.is_empty() {
+            // Before topics of the same names can come: after a kill they would be taken for the old ones.
+            self.checkpoint_in(data_dir);
+        }
         let broker_configs_changed = self.broker_configs_changed(&applied, image);
         let mut jobs = Vec::new();
         for topic in image.topics() {
@@ -217,6 +223,10 @@ impl PartitionTable {
             _ => Occasion::Change,
         };
         self.open_all(&jobs, data_dir, occasion);
+        if occasion == Occasion::Start && !data_dir.was_clean_shutdown() && data_dir.has_checkpoints() {
+            // The end may have come between a deletion and this.
+            self.checkpoint_in(data_dir);
+        }
         *applied = Arc::clone(image);
         gone
     }
@@ -441,86 +451,11 @@ impl PartitionTable {
         }
     }
 
-    /// Writes down everything that makes the next start quick: recovery points and log starts.
-    pub(crate) fn checkpoint(&self) {
-        self.write(OffsetCheckpoint::RecoveryPoint, PartitionLog::recovery_point);
-        self.checkpoint_log_starts();
-    }
-
-    /// Writes down where logs start.
-    pub(crate) fn checkpoint_log_starts(&self) {
-        self.write(OffsetCheckpoint::LogStart, PartitionLog::durable_start_offset);
-    }
-
-    /// Writes down how far logs are compacted.
-    pub(crate) fn checkpoint_cleaned(&self) {
-        let cleaned = |partition: &Arc<Partition>| {
-            let upto = partition.with_log(|log| log.cleaned_upto()).ok()??;
-            Some((partition.id().clone(), upto))
-        };
-        let offsets: OffsetMap = self.all().iter().filter_map(cleaned).collect();
-        self.write_offsets(OffsetCheckpoint::Cleaner, &offsets);
-    }
-
-    /// Writes down the high watermarks.
-    pub(crate) fn checkpoint_high_watermarks(&self) {
-        let marks = self
-            .all()
-            .iter()
-            .map(|partition| (partition.id().clone(), partition.high_watermark()))
-            .collect();
-        self.write_offsets(OffsetCheckpoint::HighWatermark, &marks);
-    }
-
-    fn write(&self, which: OffsetCheckpoint, offset: fn(&PartitionLog) -> Offset) {
-        let offset = |partition: &Arc<Partition>| {
-            let found = partition.with_log(|log| offset(log)).ok()?;
-            Some((partition.id().clone(), found))
-        };
-        let offsets: OffsetMap = self.all().iter().filter_map(offset).collect();
-        self.write_offsets(which, &offsets);
-    }
-
-    /// What was known of the logs that are here but not open. What it says of them must outlive them: without a
-    /// recovery point, damage would look like an interrupted write.
-    fn add_unopened(&self, data_dir: &DataDir, which: OffsetCheckpoint, offsets: &mut OffsetMap) {
-        for id in self.unopened() {
-            if let Some(known) = data_dir.checkpointed(which, &id) {
-                offsets.insert(id, known);
-            }
-        }
-    }
-
-    fn unopened(&self) -> Vec<TopicPartition> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let of_topic = |(name, topic): (&TopicName, &Topic)| {
-            let name = name.clone();
-            let closed = (0..)
-                .zip(&topic.slots)
-                .filter(|(_, slot)| !matches!(slot, Slot::Led(_)));
-            let ids =
-                closed.map(move |(index, _)| TopicPartition::new(name.clone(), PartitionId::new(index)));
-            ids.collect::<Vec<_>>()
-        };
-        topics.iter().flat_map(of_topic).collect()
-    }
-
     /// Whether a log that should be open here is not.
     fn has_failed(&self) -> bool {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         let mut slots = topics.values().flat_map(|topic| &topic.slots);
         slots.any(|slot| matches!(slot, Slot::NoRoom | Slot::Failed))
-    }
-
-    fn write_offsets(&self, which: OffsetCheckpoint, offsets: &OffsetMap) {
-        let data_dir = self.data_dir.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(data_dir) = data_dir.as_ref() else { return };
-        let mut offsets = offsets.clone();
-        self.add_unopened(data_dir, which, &mut offsets);
-        let offsets = &offsets;
-        if let Err(error) = data_dir.write_checkpoint(which, offsets) {
-            tracing::error!(?which, %error, "cannot write a checkpoint");
-        }
     }
 
     /// Closes every log, makes it durable, writes the checkpoints and, if all went well, the marker that

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use highwater_broker::NodeError;
 use highwater_storage::testing::{Crash, FakeDisk};
+use highwater_storage::{CorruptionPolicy, DataDir, DataDirOptions, OffsetCheckpoint};
+use highwater_types::{Offset, PartitionId, TopicName, TopicPartition};
 use highwater_wire::ErrorCode;
-use highwater_wire::messages::DeleteTopicsRequest;
+use highwater_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use highwater_wire::messages::delete_topics_request::DeleteTopicState;
+use highwater_wire::messages::{DeleteRecordsRequest, DeleteTopicsRequest};
 use tokio::time::timeout;
 
 use crate::support::{Wire, batch, produce_request, start_on, values};
@@ -347,4 +350,72 @@ async fn deleted_segments_stay_for_the_delay_under_another_name() {
     disk.set_capacity(Some(disk.used_bytes() + 10));
     until_swept(&disk, "/data/t-0").await;
     node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_checkpoints_said_of_a_deleted_topic_is_not_believed_of_its_namesake() {
+    let disk = FakeDisk::new();
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = connected(address, &["orders"]).await;
+    for value in ["second", "third"] {
+        assert_eq!(wire.produce("orders", &[value]).await.error_code, 0);
+    }
+    delete_first_records(&mut wire, "orders", 2).await;
+    delete_topic(&mut wire, "orders").await;
+    wire.create("orders", 1, &[]).await;
+    for value in ["new", "newer", "newest"] {
+        assert_eq!(wire.produce("orders", &[value]).await.error_code, 0);
+    }
+    drop(node);
+
+    let disk = disk.survivor(Crash::Kill);
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = Wire::connect(address).await;
+    assert_eq!(values(&wire.fetch("orders", 0).await), ["new", "newer", "newest"]);
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_checkpoints_say_of_a_topic_that_is_not_there_is_gone_before_its_namesake_comes() {
+    let disk = FakeDisk::new();
+    let (node, _) = start_on(&disk, &[SYNC_EACH]).await;
+    drop(node);
+    // As a kill between a deletion and the checkpoints leaves it.
+    let disk = disk.survivor(Crash::Kill);
+    let options = DataDirOptions {
+        corruption: CorruptionPolicy::Refuse,
+    };
+    let data_dir = DataDir::open(disk.shared(), "/data".into(), options).unwrap();
+    let partition = TopicPartition::new(TopicName::new("orders").unwrap(), PartitionId::new(0));
+    let stale = [(partition, Offset::new(2))].into_iter().collect();
+    for which in [OffsetCheckpoint::LogStart, OffsetCheckpoint::RecoveryPoint] {
+        data_dir.write_checkpoint(which, &stale).unwrap();
+    }
+    drop(data_dir);
+
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let _wire = connected(address, &["orders"]).await;
+    drop(node);
+    let disk = disk.survivor(Crash::Kill);
+    let (node, address) = start_on(&disk, &[SYNC_EACH]).await;
+    let mut wire = Wire::connect(address).await;
+    assert_eq!(values(&wire.fetch("orders", 0).await), ["first"]);
+    node.shutdown().await.unwrap();
+}
+
+async fn delete_first_records(wire: &mut Wire, topic: &str, offset: i64) {
+    let partition = DeleteRecordsPartition {
+        partition_index: 0,
+        offset,
+    };
+    let topic = DeleteRecordsTopic {
+        name: topic.to_owned().into(),
+        partitions: vec![partition],
+    };
+    let request = DeleteRecordsRequest {
+        topics: vec![topic],
+        timeout_ms: 10_000,
+    };
+    let answer = wire.call(2, request).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
 }

@@ -189,8 +189,8 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     dynamic("log.segment.delete.delay.ms", Long, Some("60000"), AtLeast(0),
         "Default of the topic config file.delete.delay.ms."),
     // A running Kafka, too, takes no 0 here, and for one address only together with exceptions: it would lock everybody out.
-    dynamic("max.connections", Int, Some("2147483647"), AtLeast(1),
-        "The most client connections a broker keeps open; new ones beyond it are closed, open ones stay. Where nobody sets it, the node's own limit of 10000 counts."),
+    dynamic("max.connections", Int, Some("10000"), AtLeast(1),
+        "The most client connections a broker keeps open; new ones beyond it are closed, open ones stay."),
     dynamic("max.connections.per.ip", Int, Some("2147483647"), AtLeast(1),
         "The most client connections from one address; new ones beyond it are closed, open ones stay."),
     fixed("max.incremental.fetch.session.cache.slots", Int, Some("1000"), AtLeast(0),

@@ -18,15 +18,15 @@ async fn a_brokers_own_value_counts_before_that_of_all_and_is_told_with_the_othe
             .collect();
         (config.read_only, config.config_source, places.join(" "))
     };
-    assert_eq!(shown().await, (false, 4, "4:30 5:2147483647".into()));
+    assert_eq!(shown().await, (false, 4, "4:30 5:10000".into()));
     for (name, value) in [("", "20"), ("1", "10")] {
         let set = [("max.connections", SET, Some(value))];
         assert_eq!(admin.alter(BROKER, name, &set).await, ErrorCode::None);
     }
-    assert_eq!(shown().await, (false, 2, "2:10 3:20 4:30 5:2147483647".into()));
+    assert_eq!(shown().await, (false, 2, "2:10 3:20 4:30 5:10000".into()));
     let deleted = [("max.connections", DELETE, None)];
     assert_eq!(admin.alter(BROKER, "1", &deleted).await, ErrorCode::None);
-    assert_eq!(shown().await, (false, 3, "3:20 4:30 5:2147483647".into()));
+    assert_eq!(shown().await, (false, 3, "3:20 4:30 5:10000".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
