@@ -1,8 +1,8 @@
 //! Compaction of the logs of this node: which log is next, how fast, and what people see of it.
 //!
-//! As many tasks as `log.cleaner.threads` says at the time: each cleans the log that needs it most (one past `max.compaction.lag.ms` or with
-//! tombstones whose time has come before all others, then the dirtiest), again and again, and rests for
-//! `log.cleaner.backoff.ms` when none is dirty enough. Settings are read anew for every log, so that a change counts
+//! There are as many tasks as `log.cleaner.threads` says at the time. Each cleans the log that needs it most (one past
+//! `max.compaction.lag.ms` or with tombstones whose time has come before all others, then the dirtiest), again and again,
+//! and rests for `log.cleaner.backoff.ms` when none is dirty enough. Settings are read anew for every log, so that a change counts
 //! at once. A log that cannot be cleaned is marked, said in the log and in a metric, and left alone: it grows, but
 //! serves.
 

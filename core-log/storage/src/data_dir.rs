@@ -202,17 +202,8 @@ impl DataDir {
     }
 
     /// Whether a checkpoint said anything when the directory was opened.
-    pub fn has_checkpoints(&self) -> bool {
-        let checkpoints = self.checkpoints();
-        let Checkpoints {
-            recovery_points,
-            log_starts,
-            cleaned,
-            ..
-        } = &*checkpoints;
-        [recovery_points, log_starts, cleaned]
-            .iter()
-            .any(|offsets| !offsets.is_empty())
+    pub fn has_checkpoint(&self, which: OffsetCheckpoint) -> bool {
+        !self.checkpoints().of(which).is_empty()
     }
 
     /// High watermark of a partition as of the last checkpoint.

@@ -223,7 +223,7 @@ impl PartitionTable {
             _ => Occasion::Change,
         };
         self.open_all(&jobs, data_dir, occasion);
-        if occasion == Occasion::Start && !data_dir.was_clean_shutdown() && data_dir.has_checkpoints() {
+        if occasion == Occasion::Start && !data_dir.was_clean_shutdown() && Self::has_checkpoints(data_dir) {
             // The end may have come between a deletion and this.
             self.checkpoint_in(data_dir);
         }

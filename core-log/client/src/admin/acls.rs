@@ -54,7 +54,6 @@ macro_rules! kinds {
             const fn code(self) -> i8 {
                 match self { $($name::$variant => $code,)* }
             }
-
         }
 
         impl fmt::Display for $name {

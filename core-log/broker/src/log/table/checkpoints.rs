@@ -1,7 +1,8 @@
 //! The files that say of all logs at once what the next start would otherwise have to find out.
 //!
-//! Invariant: when a topic is made, no checkpoint on disk speaks of an earlier one of its name. A log start or a recovery
-//! point of other records would hide some of the new ones, or vouch for what was never synced.
+//! Invariant: when a topic is made, no checkpoint on disk speaks of an earlier one of its name, unless the disk has refused
+//! to write it anew, which is logged and tried again with the next one. A log start or a recovery point of other
+//! records would hide some of the new ones, or vouch for what was never synced.
 
 use std::sync::{Arc, PoisonError};
 
@@ -36,6 +37,11 @@ impl PartitionTable {
     /// Writes down the high watermarks.
     pub(crate) fn checkpoint_high_watermarks(&self) {
         self.write(&[OffsetCheckpoint::HighWatermark]);
+    }
+
+    /// Whether there was anything to go by when logs were opened.
+    pub(super) fn has_checkpoints(data_dir: &DataDir) -> bool {
+        OF_LOGS.iter().any(|which| data_dir.has_checkpoint(*which))
     }
 
     /// Writes down all that says how logs are opened.
