@@ -5,17 +5,19 @@
 //! CPU seconds; a throughput mostly compares clients. Every record that comes back is compared with what was sent; a
 //! fast wrong run does not count.
 //!
-//! Reading order: `compare.toml`, [`workloads`], [`session`], [`system`], [`runs`], [`client`], [`wire`], [`measure`],
-//! [`report`].
+//! Reading order: `compare.toml`, [`workloads`], [`session`], [`system`], [`runs`], [`client`], [`wire`], [`measure`], [`timeline`],
+//! [`pauses`], [`report`].
 
 mod client;
 mod content;
 mod measure;
 mod memory;
+mod pauses;
 mod report;
 mod runs;
 mod session;
 mod system;
+mod timeline;
 mod wire;
 mod workloads;
 
@@ -27,6 +29,7 @@ use clap::{Parser, Subcommand};
 use highwater_bench_kit::usage;
 use serde_json::json;
 
+use crate::pauses::Watch;
 use crate::session::{Plan, Session};
 use crate::system::{JVM, PROPERTIES, Programs};
 use crate::workloads::Workloads;
@@ -75,14 +78,19 @@ enum Child {
     /// Keeps a core awake until it is killed
     #[command(hide = true)]
     Spin,
+    /// Tells when its core does not run
+    #[command(hide = true)]
+    Watch,
 }
 
 fn main() -> ExitCode {
-    // A spinner needs nothing that is required of everybody else.
-    if std::env::args().nth(1).as_deref() == Some("spin") {
-        spin();
-    }
-    match run(Arguments::parse()) {
+    // These need nothing that is required of everybody else.
+    let outcome = match std::env::args().nth(1).as_deref() {
+        Some("spin") => spin(),
+        Some(pauses::WATCH) => pauses::watch(),
+        _ => run(Arguments::parse()),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -131,6 +139,9 @@ fn run(arguments: Arguments) -> Result<()> {
     });
     println!("{machine}");
     println!("{}", serde_json::to_string_pretty(&settings)?);
+    if let Err(error) = Watch::start() {
+        println!("pauses of the machine count as latency, since they are not seen: {error:#}");
+    }
     let mut session = Session::new(
         &programs,
         &workloads,

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Result;
-use highwater_bench_kit::latencies::Latency;
 use highwater_bench_kit::usage::{self, Cpu, MachineCpu};
 use serde::Serialize;
+
+use crate::pauses::Pauses;
+use crate::timeline::Timeline;
 
 /// Everything that is measured. The order is that of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -25,6 +27,10 @@ pub(crate) enum Figure {
     P99Us,
     P999Us,
     MaxUs,
+    /// Of all records, those too that were on their way while the machine paused.
+    P99OfAllUs,
+    /// How long the machine paused.
+    PausedMs,
     /// Percentiles of producing while a backlog is drained.
     AckP99Us,
     /// Bytes of batches, not of values.
@@ -67,11 +73,32 @@ impl Run {
         self
     }
 
-    pub(crate) fn with_latency(self, latency: Latency) -> Self {
-        self.with(Figure::P50Us, latency.p50_us)
+    /// Percentiles of the records that no pause of the machine held up, and beside them the p99 of all; `None` without
+    /// records. Where pauses are not known, all records count.
+    pub(crate) fn with_latency(self, timeline: &Timeline, pauses: Option<&Pauses>) -> Option<Self> {
+        let latency = timeline.latency(pauses)?;
+        let run = self
+            .with(Figure::P50Us, latency.p50_us)
             .with(Figure::P99Us, latency.p99_us)
             .with(Figure::P999Us, latency.p999_us)
-            .with(Figure::MaxUs, latency.max_us)
+            .with(Figure::MaxUs, latency.max_us);
+        run.with_pauses(timeline, pauses)
+    }
+
+    /// The p99 of producing while something else is measured, in the same way.
+    pub(crate) fn with_ack_latency(self, timeline: &Timeline, pauses: Option<&Pauses>) -> Option<Self> {
+        self.with(Figure::AckP99Us, timeline.latency(pauses)?.p99_us)
+            .with_pauses(timeline, pauses)
+    }
+
+    fn with_pauses(self, timeline: &Timeline, pauses: Option<&Pauses>) -> Option<Self> {
+        let Some(pauses) = pauses else {
+            return Some(self);
+        };
+        let run = self
+            .with(Figure::P99OfAllUs, timeline.latency(None)?.p99_us)
+            .with(Figure::PausedMs, pauses.total().as_secs_f64() * 1e3);
+        Some(run)
     }
 }
 

@@ -178,6 +178,18 @@ const SHOWN: &[Shown] = &[
     shown(Figure::P999Us, "p99.9", time, Target::Nothing),
     shown(Figure::AckP99Us, "p99 of producing meanwhile", time, THIRD),
     shown(
+        Figure::P99OfAllUs,
+        "p99 with the machine's pauses",
+        time,
+        Target::Nothing,
+    ),
+    shown(
+        Figure::PausedMs,
+        "the machine's pauses",
+        milliseconds,
+        Target::Nothing,
+    ),
+    shown(
         Figure::FirstProduceMs,
         "process start to first record",
         milliseconds,

@@ -3,7 +3,10 @@
 //! Whoever spins until the moment comes has a core of its own, and where there are two, everybody else shares the other:
 //! what is measured then is their queue. So a wait sleeps to its end, and a wake-up that comes late counts as latency.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nix::time::{ClockId, clock_gettime};
 
 /// Linux lets a thread's timers end 50 µs late unless it asks.
 #[cfg(target_os = "linux")]
@@ -31,10 +34,13 @@ fn ask_for_fine_timers() {
 #[cfg(not(target_os = "linux"))]
 fn ask_for_fine_timers() {}
 
+/// The clock of [`Instant`], which processes of one machine share: time since a moment that is the same for all of them.
+pub fn monotonic() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -43,5 +49,19 @@ mod tests {
         wait_until(moment);
         assert!(Instant::now() >= moment);
         wait_until(moment);
+    }
+
+    #[test]
+    fn the_shared_clock_runs_as_instants_do() {
+        let outer = Instant::now();
+        let before = monotonic().expect("a clock");
+        let inner = Instant::now();
+        std::thread::sleep(Duration::from_millis(2));
+        let inner = inner.elapsed();
+        let passed = monotonic().expect("a clock") - before;
+        assert!(
+            inner <= passed && passed <= outer.elapsed(),
+            "{inner:?}, {passed:?}"
+        );
     }
 }

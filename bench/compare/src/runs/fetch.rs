@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use highwater_bench_kit::latencies::Latencies;
 use highwater_bench_kit::pace::wait_until;
 use highwater_bench_kit::payload::{Payloads, Stamp};
 
 use crate::client::{Receiver, Sender, TopicSpec, create_topics, delete_topics};
 use crate::content::{Checker, partition_of};
 use crate::measure::{Figure, Meter, Run};
+use crate::pauses::Watch;
 use crate::runs::fresh_topic;
 use crate::system::Node;
+use crate::timeline::Timeline;
 use crate::wire::{FetchFrom, Raw};
 use crate::workloads::{CatchUp, ClientSettings, RawFetch, due};
 
@@ -169,9 +170,11 @@ pub(crate) fn catch_up(node: &Node, workload: &CatchUp, settings: &ClientSetting
     };
     create_topics(node.address(), std::slice::from_ref(&incoming), spec)?;
     let stop = AtomicBool::new(false);
-    let (mut run, acknowledged) = std::thread::scope(|scope| {
+    // Without the right to watch, pauses count as latency.
+    let watch = Watch::start().ok();
+    let (run, (start, acknowledged)) = std::thread::scope(|scope| {
         let arriving = scope.spawn(|| arrive(node, &incoming, workload, settings, &stop));
-        let drained = drain_decoded(node, &backlog, workload);
+        let drained = drain_decoded(node, &backlog, workload, watch.as_ref());
         stop.store(true, Ordering::Relaxed);
         let acknowledged = arriving
             .join()
@@ -179,15 +182,16 @@ pub(crate) fn catch_up(node: &Node, workload: &CatchUp, settings: &ClientSetting
         Ok::<_, anyhow::Error>((drained?, acknowledged?))
     })?;
     delete_topics(node.address(), &[&backlog, &incoming])?;
-    if let Some(latency) = acknowledged.percentiles() {
-        run = run.with(Figure::AckP99Us, latency.p99_us);
-    }
-    Ok(run)
+    let pauses = watch.map(|watch| watch.since(start));
+    // A short backlog is drained before anything counts.
+    let measured = run.clone().with_ack_latency(&acknowledged, pauses.as_ref());
+    Ok(measured.unwrap_or(run))
 }
 
-fn drain_decoded(node: &Node, topic: &str, workload: &CatchUp) -> Result<Run> {
+fn drain_decoded(node: &Node, topic: &str, workload: &CatchUp, watch: Option<&Watch>) -> Result<Run> {
     let mut checker = Checker::new(workload.record_bytes, workload.partitions);
-    let meter = Meter::start(node.pid())?;
+    let helpers = watch.map(Watch::pids).unwrap_or_default();
+    let meter = Meter::start_with(node.pid(), helpers)?;
     let receiver = Receiver::new(node.address(), &[topic.to_owned()], workload.partitions)?;
     while checker.records() < workload.backlog_records {
         receiver.next(|partition, value| checker.take(partition, value))?;
@@ -196,20 +200,21 @@ fn drain_decoded(node: &Node, topic: &str, workload: &CatchUp) -> Result<Run> {
     meter.stop(workload.backlog_records, bytes)
 }
 
-/// Sends at a rate until told to stop; measures how long after its moment each record is acknowledged.
+/// Sends at a rate until told to stop; measures how long after its moment each record is acknowledged, from the start that it
+/// gives.
 fn arrive(
     node: &Node,
     topic: &str,
     workload: &CatchUp,
     settings: &ClientSettings,
     stop: &AtomicBool,
-) -> Result<Latencies> {
+) -> Result<(Instant, Timeline)> {
     let mut sender = Sender::new(node.address(), settings, "none")?;
     sender.warm(topic)?;
     let mut payloads = Payloads::new(workload.record_bytes);
     let start = Instant::now();
     let mut sequence = 0;
-    let mut latencies = Latencies::new();
+    let mut timeline = Timeline::of(workload.rate);
     while !stop.load(Ordering::Relaxed) {
         let at = due(sequence, workload.rate);
         let value = payloads.next(Stamp {
@@ -222,10 +227,10 @@ fn arrive(
         sender.note_acknowledged(|nth| {
             let due = due(nth, workload.rate);
             if due >= BEGINNING {
-                latencies.record(start.elapsed().saturating_sub(due));
+                timeline.note(due, start.elapsed());
             }
         });
     }
     sender.finish()?;
-    Ok(latencies)
+    Ok((start, timeline))
 }

@@ -9,15 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use highwater_bench_kit::latencies::Latencies;
 use highwater_bench_kit::pace::wait_until;
 use highwater_bench_kit::payload::{Payloads, Stamp};
 
 use crate::client::{Receiver, Sender, TopicSpec, create_topics, delete_topics};
 use crate::content::Checker;
 use crate::measure::{Meter, Run};
+use crate::pauses::Watch;
 use crate::runs::fresh_topic;
 use crate::system::Node;
+use crate::timeline::Timeline;
 use crate::workloads::{ClientSettings, Latency};
 
 /// Below this part of the asked rate the run is saturated.
@@ -39,12 +40,15 @@ pub(crate) fn run(node: &Node, workload: &Latency, settings: &ClientSettings, du
     sender.warm(&topic)?;
     let receiver = Receiver::new(node.address(), std::slice::from_ref(&topic), 1)?;
     let spinners = workload.spinners.then(Spinners::start).transpose()?;
-    let helpers = spinners.as_ref().map(Spinners::pids).unwrap_or_default();
+    // Without the right to watch, pauses count as latency.
+    let watch = Watch::start().ok();
+    let mut helpers = spinners.as_ref().map(Spinners::pids).unwrap_or_default();
+    helpers.extend(watch.iter().flat_map(Watch::pids));
 
     let start = Instant::now() + LEAD;
     let meter = Meter::start_with(node.pid(), helpers)?;
     let stop = AtomicBool::new(false);
-    let (latencies, last_sent) = std::thread::scope(|scope| {
+    let (timeline, last_sent) = std::thread::scope(|scope| {
         let receiving = scope.spawn(|| receive(&receiver, start, workload, &stop));
         let sending = send(&mut sender, &topic, workload, start, &stop);
         let received = receiving
@@ -54,6 +58,7 @@ pub(crate) fn run(node: &Node, workload: &Latency, settings: &ClientSettings, du
     })?;
     let bytes = workload.records() * workload.record_bytes as u64;
     let run = meter.stop(workload.records(), bytes)?.without_rate();
+    let pauses = watch.map(|watch| watch.since(start));
     sender.finish()?;
     drop(spinners);
     delete_topics(node.address(), &[&topic])?;
@@ -65,10 +70,8 @@ pub(crate) fn run(node: &Node, workload: &Latency, settings: &ClientSettings, du
             ..run
         });
     }
-    let percentiles = latencies
-        .percentiles()
-        .context("the run was shorter than its warm-up")?;
-    Ok(run.with_latency(percentiles))
+    run.with_latency(&timeline, pauses.as_ref())
+        .context("the run was shorter than its warm-up")
 }
 
 /// Sends every record at its moment or, when late, at once; gives when the last one went.
@@ -102,17 +105,17 @@ fn send(
 }
 
 /// Takes all records, checks them, and measures how late each one is.
-fn receive(receiver: &Receiver, start: Instant, workload: &Latency, stop: &AtomicBool) -> Result<Latencies> {
+fn receive(receiver: &Receiver, start: Instant, workload: &Latency, stop: &AtomicBool) -> Result<Timeline> {
     let mut checker = Checker::new(workload.record_bytes, 1);
-    let mut latencies = Latencies::new();
+    let mut timeline = Timeline::of(workload.records());
     while checker.records() < workload.records() && !stop.load(Ordering::Relaxed) {
         let stamp = receiver.next(|partition, value| checker.take(partition, value))?;
         let intended = Duration::from_nanos(stamp.intended_ns);
         if intended >= WARM_UP {
-            latencies.record(start.elapsed().saturating_sub(intended));
+            timeline.note(intended, start.elapsed());
         }
     }
-    Ok(latencies)
+    Ok(timeline)
 }
 
 /// Processes of the lowest priority, one for each core, that never let it sleep.
