@@ -19,6 +19,7 @@ use crate::log::space::SpaceGuard;
 use crate::log::table::PartitionTable;
 use crate::log_levels::LogLevels;
 use crate::metadata::MetadataQuorum;
+use crate::net::send_buffer::SendBuffers;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quotas;
 use crate::seldom::Seldom;
@@ -64,6 +65,7 @@ pub(crate) struct Broker {
     pub(crate) response_memory: Arc<Semaphore>,
     /// Places for stretches of files that are to be sent.
     pub(crate) sent_files: Arc<Semaphore>,
+    pub(crate) send_buffers: SendBuffers,
     /// Requests that access rules did not allow.
     pub(crate) denials: Seldom,
     /// TLS connections that did not come about.

@@ -7,4 +7,5 @@ mod linger;
 pub(crate) mod listener;
 pub(crate) mod outlet;
 pub(crate) mod responses;
+pub(crate) mod send_buffer;
 pub(crate) mod tls;

@@ -33,13 +33,14 @@ use crate::exposition::Exposition;
 use crate::fetch_sessions::FetchSessions;
 use crate::gauges;
 use crate::groups::GroupHost;
-use crate::limits::{FLUSH_THREADS, LOGIN_MEMORY_BYTES, Limits, MAX_SENT_FILES};
+use crate::limits::{FLUSH_THREADS, LOGIN_MEMORY_BYTES, Limits, MAX_SENT_FILES, SendBufferLimit};
 use crate::log::space::SpaceGuard;
 use crate::log::table::{PartitionTable, TableOptions};
 use crate::metadata::{self, DecideError, MetadataConfig, MetadataQuorum, RaftQuorum};
 use crate::net::congestion::Congestion;
 use crate::net::connection::HANDSHAKE_LOG_INTERVAL;
 use crate::net::listener::{Acceptor, ConnectionCount};
+use crate::net::send_buffer::SendBuffers;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::Quotas;
 use crate::seldom::Seldom;
@@ -418,6 +419,7 @@ async fn serve(
         security: protect(config, security, secret).await?,
         response_memory: Arc::new(Semaphore::new(limits.response_memory_bytes)),
         sent_files: Arc::new(Semaphore::new(MAX_SENT_FILES)),
+        send_buffers: SendBuffers::new(limits.send_buffer),
         limits,
         properties,
         clock,
@@ -540,7 +542,10 @@ fn limits(config: &NodeConfig, properties: &BrokerProperties, settings: &BrokerS
         limits.max_frame_bytes = usize::try_from(settings.socket_request_max_bytes).unwrap_or(usize::MAX);
     }
     if properties.get("socket.send.buffer.bytes").is_some() {
-        limits.send_buffer_bytes = settings.socket_send_buffer_bytes;
+        limits.send_buffer = match settings.socket_send_buffer_bytes {
+            Some(bytes) => SendBufferLimit::Fixed(bytes),
+            None => SendBufferLimit::System,
+        };
     }
     if let Some(bytes) = settings.queued_max_request_bytes {
         limits.request_memory_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -221,7 +221,7 @@ impl<R: Readable, W: Outlet> Connection<R, W> {
         };
         Connection {
             source: FrameSource::new(halves.read, admission, &broker.limits),
-            sink: ResponseSink::new(halves.write, &broker.limits),
+            sink: ResponseSink::new(halves.write, broker.send_buffers.of_connection(), &broker.limits),
             context,
             broker,
             throttle: Duration::ZERO,

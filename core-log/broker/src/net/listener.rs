@@ -9,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -173,9 +172,7 @@ impl Acceptor {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(peer = %address, %error, "cannot set nodelay");
         }
-        if let Some(bytes) = self.broker.limits.send_buffer_bytes
-            && let Err(error) = SockRef::from(&stream).set_send_buffer_size(bytes)
-        {
+        if let Err(error) = self.broker.send_buffers.settle(&stream) {
             tracing::debug!(peer = %address, %error, "cannot set the send buffer");
         }
         if let Err(error) = self.congestion.settle(&stream, address) {

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::outlet::{OutgoingFile, Outlet, Sent, write_before_file};
+use super::send_buffer::SendBuffer;
 use crate::dispatch::RecordsInFile;
 use crate::limits::{
     Limits, MAX_BUFFERED_RESPONSE_BYTES, MAX_BUFFERED_RESPONSES, MAX_WRITE_SEGMENTS,
@@ -24,6 +25,7 @@ use crate::limits::{
 #[derive(Debug)]
 pub(crate) struct ResponseSink<W> {
     io: W,
+    buffer: SendBuffer,
     parts: VecDeque<Part>,
     responses: usize,
     bytes: usize,
@@ -48,9 +50,10 @@ pub(crate) struct Written {
 }
 
 impl<W: Outlet> ResponseSink<W> {
-    pub(crate) fn new(io: W, limits: &Limits) -> Self {
+    pub(crate) fn new(io: W, buffer: SendBuffer, limits: &Limits) -> Self {
         ResponseSink {
             io,
+            buffer,
             parts: VecDeque::new(),
             responses: 0,
             bytes: 0,
@@ -111,6 +114,9 @@ impl<W: Outlet> ResponseSink<W> {
         let mut written = Written::default();
         let slowest = Duration::from_secs((self.bytes / MIN_DRAIN_BYTES_PER_SECOND) as u64);
         let deadline = Instant::now() + self.write_timeout + slowest;
+        if let Some(stream) = self.io.stream() {
+            self.buffer.make_room(stream, self.bytes);
+        }
         let (io, parts) = (&mut self.io, &mut self.parts);
         while !parts.is_empty() {
             let until = deadline.min(Instant::now() + self.write_timeout);
@@ -203,6 +209,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::net::send_buffer::SendBuffers;
 
     impl Outlet for DuplexStream {
         fn stream(&self) -> Option<&TcpStream> {
@@ -210,10 +217,14 @@ mod tests {
         }
     }
 
+    fn sink(io: DuplexStream, limits: &Limits) -> ResponseSink<DuplexStream> {
+        ResponseSink::new(io, SendBuffers::new(limits.send_buffer).of_connection(), limits)
+    }
+
     #[tokio::test]
     async fn segments_arrive_in_order_through_a_narrow_pipe() {
         let (near, mut far) = tokio::io::duplex(7);
-        let mut sink = ResponseSink::new(near, &Limits::default());
+        let mut sink = sink(near, &Limits::default());
         for part in 0..200_u8 {
             sink.parts.push_back(Part::Bytes(vec![part; 3].into()));
         }
@@ -234,7 +245,7 @@ mod tests {
             write_timeout: Duration::from_millis(400),
             ..Limits::default()
         };
-        let mut sink = ResponseSink::new(near, &limits);
+        let mut sink = sink(near, &limits);
         sink.parts.push_back(Part::Bytes(vec![0; 1_000].into()));
         sink.bytes = 1_000;
         let trickle = tokio::spawn(async move {
@@ -255,7 +266,7 @@ mod tests {
             write_timeout: Duration::from_millis(20),
             ..Limits::default()
         };
-        let mut sink = ResponseSink::new(near, &limits);
+        let mut sink = sink(near, &limits);
         sink.parts
             .push_back(Part::Bytes(Bytes::from_static(b"more than four bytes")));
         assert_eq!(

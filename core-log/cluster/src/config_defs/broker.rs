@@ -243,7 +243,7 @@ pub const BROKER_CONFIGS: &[ConfigDef] = &[
     fixed("socket.request.max.bytes", Int, Some("104857600"), AtLeast(1),
         "The largest request a broker reads; a longer one closes the connection."),
     fixed("socket.send.buffer.bytes", Int, Some("102400"), AtLeast(-1),
-        "What the operating system holds of answers that a client has not taken yet, for each connection: less costs waits where the way to the client is long, more costs memory and caches. -1 leaves it to the system."),
+        "What the operating system holds of answers that a client has not taken yet, for each connection: less costs waits, more costs memory. Where this is not set, the first 256 connections that are sent large answers get ten times as much. -1 leaves it to the system."),
     fixed("ssl.client.auth", String, Some("none"), OneOf(&["required", "requested", "none"]),
         "Whether clients of SSL listeners show a certificate, which names their user. Those of SASL_SSL listeners log in instead."),
     fixed("ssl.keystore.location", String, None, Any,
