@@ -65,6 +65,8 @@ pub struct PartitionLog {
     epochs_changed: bool,
     has_epoch_file: bool,
     producers: ProducerState,
+    /// Whether any segment may have a transaction index; most logs never have one.
+    has_txn_indexes: bool,
     /// Bytes appended since producers were written down, or as many as an open had to read for them.
     since_snapshot_bytes: u64,
     /// Producer snapshots within the active segment, oldest first; those at its borders are not among them.
@@ -248,6 +250,9 @@ impl PartitionLog {
         from: Offset,
         upto: Offset,
     ) -> Result<Vec<AbortedTransaction>, StorageError> {
+        if !self.has_txn_indexes {
+            return Ok(Vec::new());
+        }
         let mut found = Vec::new();
         let first = self
             .sealed

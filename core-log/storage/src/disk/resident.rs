@@ -12,6 +12,9 @@ use super::DiskFile;
 /// Pages are read ahead, and fall out of use, in stretches; the system's usual read-ahead is this long.
 const STRETCH_BYTES: u64 = 128 * 1024;
 
+/// So much is read without asking first whether it is there.
+const AT_ONCE_BYTES: usize = 16 * 1024;
+
 /// What to do where the file system cannot tell what lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
@@ -76,7 +79,16 @@ impl DiskFile for Patient<'_> {
         let Patience::OnlyHere(unknown) = self.patience else {
             return self.file.read_append(buf, want, position);
         };
-        // The call that reads only what is there wants memory that has been zeroed; asking first costs less.
+        // The call that reads only what is there wants memory that has been zeroed; beyond a few pages asking first costs
+        // less.
+        if want <= AT_ONCE_BYTES {
+            let before = buf.len();
+            buf.reserve_exact(want);
+            buf.resize(before + want, 0);
+            let read = self.read_at(&mut buf[before..], position);
+            buf.truncate(before + read.as_ref().map_or(0, |read| *read));
+            return read;
+        }
         let wanted = position..position + want as u64;
         match is_resident(self.file, wanted, unknown) {
             Ok(false) => Err(ErrorKind::WouldBlock.into()),

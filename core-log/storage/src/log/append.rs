@@ -503,6 +503,7 @@ impl PartitionLog {
     }
 
     pub(super) fn append_to_txn_index(&mut self, base: Offset, bytes: &[u8]) -> Result<(), StorageError> {
+        self.has_txn_indexes = true;
         let path = files::path(&self.dir, base, FileKind::TxnIndex);
         let file = self
             .disk

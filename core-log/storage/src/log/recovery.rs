@@ -559,6 +559,7 @@ impl Opening<'_> {
             epochs_changed: false,
             has_epoch_file: true,
             producers: ProducerState::default(),
+            has_txn_indexes: !self.txn_indexes.is_empty(),
             since_snapshot_bytes: 0,
             inner_snapshots: Vec::new(),
             unsynced: Unsynced::default(),
