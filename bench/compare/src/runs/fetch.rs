@@ -19,8 +19,7 @@ use crate::timeline::Timeline;
 use crate::wire::{FetchFrom, Raw};
 use crate::workloads::{CatchUp, ClientSettings, RawFetch, due};
 
-/// Arrivals due in this first part of a run are not counted: an idempotent producer of librdkafka asks for its id when it
-/// starts, and where no connection is up yet it asks again half a second later.
+/// Arrivals due in this first part of a run are not counted.
 const BEGINNING: Duration = Duration::from_millis(600);
 
 /// What one write of the plain copy carries; the same as one read of the fetch brings at most.
@@ -210,7 +209,7 @@ fn arrive(
     stop: &AtomicBool,
 ) -> Result<(Instant, Timeline)> {
     let mut sender = Sender::new(node.address(), settings, "none")?;
-    sender.warm(topic)?;
+    sender.warm(node.address(), topic)?;
     let mut payloads = Payloads::new(workload.record_bytes);
     let start = Instant::now();
     let mut sequence = 0;

@@ -37,7 +37,7 @@ pub(crate) fn run(node: &Node, workload: &Latency, settings: &ClientSettings, du
     };
     create_topics(node.address(), std::slice::from_ref(&topic), spec)?;
     let mut sender = Sender::new(node.address(), settings, "none")?;
-    sender.warm(&topic)?;
+    sender.warm(node.address(), &topic)?;
     let receiver = Receiver::new(node.address(), std::slice::from_ref(&topic), 1)?;
     let spinners = workload.spinners.then(Spinners::start).transpose()?;
     // Without the right to watch, pauses count as latency.

@@ -62,7 +62,7 @@ fn produce_and_consume(
 
 fn produce(node: &Node, topic: &str, workload: &Throughput, settings: &ClientSettings) -> Result<Run> {
     let mut sender = Sender::new(node.address(), settings, &workload.compression)?;
-    sender.warm(topic)?;
+    sender.warm(node.address(), topic)?;
     let mut payloads = Payloads::new(workload.record_bytes);
     let meter = Meter::start(node.pid())?;
     for sequence in 0..workload.records {
