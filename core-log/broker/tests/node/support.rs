@@ -85,6 +85,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             .write_all(&encode_request(&header, &body).into_bytes())
             .await
             .unwrap();
+        // A TLS stream may keep the end of what it was given until it is told, or given more.
+        self.stream.flush().await.unwrap();
         self.pending.push_back((self.next_id, key, version));
     }
 
